@@ -1,0 +1,36 @@
+# Everything runs in .venv, which is made as needed: see `make help`.
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test lint
+
+help:  ## list what there is
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(INSTALLED)  ## make .venv with all that is needed
+
+demo: $(INSTALLED)  ## the whole path on synthetic speech, in minutes: recipes/synthetic/run.sh
+	recipes/synthetic/run.sh
+
+test: $(INSTALLED)  ## run the tests
+	$(VENV)/bin/python -m pytest
+
+lint: $(INSTALLED)  ## ruff, mypy and shellcheck
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/shellcheck .ci/run $$(find recipes local -name '*.sh')
+
+# The stamp comes last, so that an environment without it, which is one that an error or ctrl-C left half made, is
+# made anew.
+$(INSTALLED): setup.cfg pyproject.toml
+	@command -v $(PYTHON) > /dev/null || \
+	  { echo "There is no $(PYTHON): install Python 3.10 or newer, or name yours: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
+	  { echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@rm -f $@
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -e '.[align,analysis,dev]'
+	@touch $@

@@ -1,0 +1,85 @@
+"""Checkpoints of an experiment: atomic, loaded without unpickling, the last few kept, damaged ones passed over."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from cpc_speech.config import Config, load_config
+from cpc_speech.errors import UserError
+from cpc_speech.files import atomic_write
+from cpc_speech.model import CPC
+
+log = logging.getLogger(__name__)
+
+
+def build_model(config: Config) -> CPC:
+    """An untrained model, its initialisation decided by the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return CPC(config.channels, config.context_dim, config.steps)
+
+
+def save(exp: Path, state: dict[str, Any], keep: int) -> Path:
+    """Write ``state`` (tensors and plain Python; ``state["update"]`` names it) and remove all but the last ``keep``."""
+    path = exp / "checkpoints" / f"update-{state['update']:08d}.pt"
+    with atomic_write(path, "wb") as file:
+        torch.save(state, file)
+    for old in _newest_first(exp)[keep:]:
+        old.unlink()
+    return path
+
+
+def load_latest(exp: Path) -> dict[str, Any] | None:
+    """The newest state that can be read, or None where there is none; a damaged one is warned of and passed over.
+
+    Raises:
+        UserError: there are checkpoints, and all of them are damaged.
+    """
+    paths = _newest_first(exp)
+    for path in paths:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # what a truncated zip or a foreign file raises is not one type
+            log.warning("%s cannot be read (%s); trying the checkpoint before it", path, error)
+    if paths:
+        raise UserError(f"{exp}/checkpoints: none of {len(paths)} checkpoints can be read; remove them to start anew")
+    return None
+
+
+def load_experiment(exp: str | Path) -> tuple[Config, CPC, int]:
+    """Configuration, model in evaluation mode, and number of updates of a pretraining experiment."""
+    exp = Path(exp)
+    state = load_latest(exp)
+    if state is None:
+        raise UserError(f"{exp}: holds no checkpoint; pretrain it first (stage 4)")
+    config = load_config([exp / "config.yaml"])
+    model = build_model(config)
+    model.load_state_dict(state["model"])
+    return config, model.eval(), int(state["update"])
+
+
+def settle_config(exp: Path, config: Config) -> None:
+    """Write ``exp/config.yaml``, or check that a run to be resumed goes on as it began.
+
+    Raises:
+        UserError: the experiment was begun with other values; every one is named.
+    """
+    path = exp / "config.yaml"
+    if not path.exists():
+        with atomic_write(path) as file:
+            file.write(config.dump())
+        return
+    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(config.dump())
+    may_change = {"log_every", "dev_every", "checkpoint_every", "keep_checkpoints"}
+    changed = [f"{key} {before.get(key)!r} → {now[key]!r}" for key in now if before.get(key) != now[key]]
+    if [change for change in changed if change.split()[0] not in may_change]:
+        raise UserError(f"{exp} was begun with another configuration ({'; '.join(changed)}); take another --exp or remove it")
+
+
+def _newest_first(exp: Path) -> list[Path]:
+    return sorted((exp / "checkpoints").glob("update-*.pt"), reverse=True)

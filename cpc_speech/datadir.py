@@ -1,0 +1,46 @@
+"""Kaldi's text tables: ``key value`` lines, sorted by key in C order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cpc_speech.errors import UserError
+from cpc_speech.files import atomic_write
+
+
+def read_table(path: str | Path) -> dict[str, str]:
+    """Read ``key rest-of-line`` lines (wav.scp, utt2spk, text, ...); the rest may be empty, as in ``text``.
+
+    Raises:
+        UserError: the file is missing, or a key is empty, repeated or out of C order (names the line).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the stage that makes it first")
+    table: dict[str, str] = {}
+    previous = ""
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            key, _, value = line.rstrip("\n").partition(" ")
+            if not key:
+                raise UserError(f"{path}:{number}: the line has no key; remove it")
+            if key in table:
+                raise UserError(f"{path}:{number}: {key} stands here a second time; keep one of the two lines")
+            if key < previous:
+                raise UserError(f"{path}:{number}: {key} comes after {previous}; sort it: LC_ALL=C sort -o {path} {path}")
+            table[key] = value.strip()
+            previous = key
+    return table
+
+
+def write_table(path: str | Path, table: Mapping[str, object]) -> None:
+    """Write ``key value`` lines in C order (Python's order of str is C's order of UTF-8), atomically."""
+    with atomic_write(path) as file:
+        for key in sorted(table):
+            file.write(f"{key} {table[key]}\n".replace(" \n", "\n"))
+
+
+def read_list(path: str | Path) -> list[str]:
+    """Read a sorted list of ids, one a line; an empty line or a repeated id is a UserError that names the line."""
+    return list(read_table(path))

@@ -1,0 +1,108 @@
+"""Frames of a whole corpus on disk: float16, memory-mapped, read in shuffled pools or utterance by utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cpc_speech.errors import UserError
+from cpc_speech.files import atomic_write
+from cpc_speech.packed import PackedAudio
+from cpc_speech.representations import Representation
+
+_BATCH_SECONDS = 240  # of audio, padding included: what one call of a representation is given
+_POOL_FRAMES = 1 << 18  # frames shuffled together: 128 MiB of 256-dimensional float16
+
+
+class FeatureStore:
+    """The frames of ``utterances`` in one memory-mapped file; row range of utterance i: ``self.rows(i)``."""
+
+    def __init__(self, path: Path, utterances: Sequence[str], frames: np.ndarray, dim: int) -> None:
+        self.path, self.utterances, self.dim = path, list(utterances), dim
+        self._ends = np.cumsum(frames)
+        self._matrix = np.memmap(path, np.float16, "r", shape=(int(self._ends[-1]), dim))
+        self.mean, self.std = np.zeros(dim, np.float32), np.ones(dim, np.float32)
+
+    @classmethod
+    def extract(cls, path: Path, audio: PackedAudio, representation: Representation) -> FeatureStore:
+        """Compute the frames of all of ``audio``, similar lengths together, and write them to ``path``."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frames = audio.num_samples // representation.hop
+        starts = np.cumsum(frames) - frames
+        with atomic_write(path, "w+b") as file:
+            file.truncate(int(frames.sum()) * representation.dim * 2)
+            matrix = np.memmap(file, np.float16, "r+", shape=(int(frames.sum()), representation.dim))
+            progress = tqdm(total=len(audio), unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
+            with progress:
+                for batch in batches_by_length(audio.num_samples):
+                    waveforms = [torch.from_numpy(audio[i].astype(np.float32) / 32768) for i in batch]
+                    for i, rows in zip(batch, representation(waveforms)):
+                        if len(rows) != frames[i] or not torch.isfinite(rows).all():
+                            raise UserError(
+                                f"{audio.utterances[i]}: {representation.name} gave {len(rows)} frames where {frames[i]} "
+                                "finite ones are due; check its audio"
+                            )
+                        matrix[starts[i] : starts[i] + frames[i]] = rows.cpu().numpy()
+                    progress.update(len(batch))
+            matrix.flush()
+        return cls(path, audio.utterances, frames, representation.dim)
+
+    def rows(self, i: int) -> slice:
+        """Where utterance i's frames stand."""
+        return slice(int(self._ends[i - 1]) if i else 0, int(self._ends[i]))
+
+    def standardise(self, utterances: Sequence[int]) -> None:
+        """Take mean and standard deviation over these utterances' frames; what is read is normalised by them."""
+        count, total, squares = 0, np.zeros(self.dim), np.zeros(self.dim)
+        for i in utterances:
+            x = self._matrix[self.rows(i)].astype(np.float64)
+            count, total, squares = count + len(x), total + x.sum(0), squares + (x * x).sum(0)
+        self.mean = (total / count).astype(np.float32)
+        variance = np.maximum(squares / count - (total / count) ** 2, 0)
+        self.std = np.sqrt(np.where(variance > 1e-12, variance, 1)).astype(np.float32)  # a constant stays 0
+
+    def __getitem__(self, i: int) -> Tensor:
+        """Standardised frames of utterance i: (T, D) float32."""
+        return self._normalise(self._matrix[self.rows(i)])
+
+    def shuffled(self, utterances: Sequence[int], targets: Sequence[np.ndarray], batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass over the frames with a target ≥ 0, in random minibatches (batch, D), (batch,).
+
+        Utterances are shuffled, gathered to pools, and frames are shuffled within a pool: reads stay
+        sequential, so that a corpus larger than memory is no slower than its disk.
+        """
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(utterances))
+        pool: list[int] = []
+        held = 0
+        for position, j in enumerate(order):
+            pool.append(j)
+            held += len(targets[j])
+            if held >= _POOL_FRAMES or position == len(order) - 1:
+                x = np.concatenate([self._matrix[self.rows(utterances[i])] for i in pool])
+                y = np.concatenate([targets[i] for i in pool])
+                chosen = rng.permutation(np.flatnonzero(y >= 0))
+                for first in range(0, len(chosen), batch):
+                    rows = chosen[first : first + batch]
+                    yield self._normalise(x[rows]), torch.from_numpy(y[rows])
+                pool, held = [], 0
+
+    def _normalise(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy((rows.astype(np.float32) - self.mean) / self.std)
+
+
+def batches_by_length(num_samples: np.ndarray) -> Iterator[list[int]]:
+    """Indices of utterances, longest first, in batches of bounded padded length."""
+    batch: list[int] = []
+    for i in np.argsort(-num_samples, kind="stable"):
+        if batch and (len(batch) + 1) * num_samples[batch[0]] > _BATCH_SECONDS * 16000:
+            yield batch
+            batch = []
+        batch.append(int(i))
+    if batch:
+        yield batch

@@ -1,0 +1,145 @@
+"""Kaldi archives: integer vectors by way of kaldi_io, which only this module imports.
+
+Importing kaldi_io prints a banner and rewrites PATH and KALDI_ROOT, and its readers return read-only arrays; nothing
+of that leaves this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+import numpy as np
+
+from cpc_speech.datadir import read_table
+from cpc_speech.errors import UserError
+from cpc_speech.files import atomic_write
+
+HOP = 160  # samples a frame
+PHONE_CLASSES = 41  # 39 ARPAbet phones, SIL, SPN (paper, section 3.1); label = class + 1, 0 = unlabelled
+
+
+def _import_kaldi_io() -> ModuleType:
+    saved = {name: os.environ.get(name) for name in ("PATH", "KALDI_ROOT")}
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its source has invalid escape sequences
+            import kaldi_io
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+    return kaldi_io
+
+
+_kaldi_io = _import_kaldi_io()
+
+
+def write_int_vectors(ark: str | Path, scp: str | Path, items: Iterable[tuple[str, np.ndarray]]) -> int:
+    """Stream ``(utterance, vector)`` pairs to a binary archive and its index; each file appears whole or not at all.
+
+    The index is written after the archive, so whoever sees the index sees the archive. Returns how many.
+
+    Raises:
+        UserError: ids out of C order or repeated.
+        ValueError: a vector that is not 1-D int32 (Kaldi's type for alignments).
+    """
+    ark = Path(ark).resolve()
+    lines: list[str] = []
+    previous = ""
+    with atomic_write(ark, "wb") as file:
+        for utterance, vector in items:
+            if vector.dtype != np.int32 or vector.ndim != 1:
+                raise ValueError(f"{utterance}: a 1-D int32 vector is wanted, not {vector.ndim}-D {vector.dtype}")
+            if utterance <= previous:
+                raise UserError(f"{ark}: {utterance} comes after {previous}; ids must be unique and in C order")
+            # Kaldi's offset points behind "key ", at the binary marker.
+            file.write(f"{utterance} ".encode())  # kaldi_io would write the key as Latin-1
+            lines.append(f"{utterance} {ark}:{file.tell()}\n")
+            _kaldi_io.write_vec_int(file, vector)
+            previous = utterance
+    with atomic_write(scp) as file:
+        file.writelines(lines)
+    return len(lines)
+
+
+def read_int_vectors(
+    scp: str | Path, utterances: Iterable[str] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield ``(utterance, int32 copy)`` in the order of ``utterances`` (default: all, in the index's order).
+
+    Raises:
+        UserError: ids that the index lacks, or an archive that is missing, moved or cut short.
+    """
+    index = read_table(scp)
+    wanted = list(index) if utterances is None else list(utterances)
+    if missing := [utterance for utterance in wanted if utterance not in index]:
+        raise UserError(
+            f"{scp}: {len(missing)} of {len(wanted)} utterances are not in it, first {' '.join(missing[:3])}; "
+            "run the stage that makes it again"
+        )
+    archive, opened = "", None
+    try:
+        for utterance in wanted:
+            name, _, offset = index[utterance].rpartition(":")
+            if not name or not offset.isdigit():
+                raise UserError(f"{scp}: {utterance} has no ARK:OFFSET but {index[utterance]!r}")
+            if opened is None or name != archive:
+                if opened is not None:
+                    opened.close()
+                archive, opened = name, _open(name, scp)
+            yield utterance, _read(opened, int(offset), utterance, archive)
+    finally:
+        if opened is not None:
+            opened.close()
+
+
+def _open(archive: str, scp: str | Path) -> IO[bytes]:
+    try:
+        return open(archive, "rb")
+    except OSError as error:
+        raise UserError(f"{scp} points to {archive}: {error.strerror}; run the stage that makes it again") from error
+
+
+def _read(file: IO[Any], offset: int, utterance: str, archive: str) -> np.ndarray:
+    file.seek(offset)
+    try:
+        return np.array(_kaldi_io.read_vec_int(file), dtype=np.int32)
+    except (AssertionError, ValueError, IndexError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{archive}: no integer vector for {utterance} at byte {offset} (cut short or overwritten?); "
+            "run the stage that makes it again"
+        ) from error
+
+
+def read_phones(data_dir: str | Path, utterances: Iterable[str]) -> dict[str, np.ndarray]:
+    """The phone labels of these utterances, checked against the audio's length.
+
+    Returns:
+        utterance -> (num_samples // 160,) int32; 0 = unlabelled, class = label - 1.
+
+    Raises:
+        UserError: an utterance without labels, of another length, or with a label outside 0..41.
+    """
+    data_dir = Path(data_dir)
+    num_samples = read_table(data_dir / "utt2num_samples")
+    phones = {}
+    for utterance, labels in read_int_vectors(data_dir / "phones.scp", utterances):
+        frames = int(num_samples.get(utterance, -1)) // HOP
+        if len(labels) != frames:
+            raise UserError(
+                f"{data_dir}/phones.scp: {utterance} has {len(labels)} labels for {frames} frames of audio; "
+                "run stage 2 (phone labels) again"
+            )
+        if labels.size and not 0 <= labels.min() <= labels.max() <= PHONE_CLASSES:
+            raise UserError(f"{data_dir}/phones.scp: {utterance} has a label outside 0..{PHONE_CLASSES}")
+        phones[utterance] = labels
+    return phones

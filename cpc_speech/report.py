@@ -1,0 +1,247 @@
+"""The tables, from what probes and trainings wrote.
+
+    python -m cpc_speech.report exp --data data/mini                      # prints them, at any time
+    python -m cpc_speech.report exp --data data/mini --write exp/report   # RESULTS.md and results.json
+
+``results.json`` holds one object a number. Nothing in either file is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpc_speech.datadir import read_list, read_table
+from cpc_speech.errors import UserError, run
+from cpc_speech.files import atomic_write
+from cpc_speech.infonce import PAPER_SETTINGS
+from cpc_speech.metrics import read_metrics
+from cpc_speech.provenance import provenance
+from cpc_speech.scores import Score, load_score
+
+# van den Oord et al. 2018, Table 1 (and, for same-speaker negatives, Table 2): phone, speaker, in per cent.
+PAPER = {
+    "random initialisation": (27.6, 1.87),
+    "MFCC, 13": (39.7, 17.6),
+    "CPC, mixed speaker": (64.6, 97.4),
+    "CPC, same speaker": (65.5, None),
+    "supervised": (74.6, 98.5),
+}
+_ORDER = ("random", "mfcc", "mfcc39", "c", "z", "supervised")
+_LABELS = {"random": "random initialisation", "mfcc": "MFCC, 13", "mfcc39": "MFCC, 13 with differences", "supervised": "supervised"}
+
+
+@dataclass
+class Result:
+    """One number of the table: a row's accuracy on a task, with what a probe wrote about it."""
+
+    row: str
+    task: str
+    score: Score
+    facts: dict[str, Any]
+    exp: Path
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("exp", type=Path, help="the folder of the experiments")
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--write", type=Path, help="write RESULTS.md and results.json into this folder")
+    parser.add_argument("--title", default="Results")
+    parser.add_argument("--command", default="", help="the command that made it all, to stand in the report")
+    args = parser.parse_args(argv)
+
+    results = collect(args.exp)
+    if not args.write:
+        print("\n".join(table(results)))
+        return
+    text = "\n".join([f"# {args.title}", "", *page(results, args.exp, args.data, args.command)]) + "\n"
+    with atomic_write(args.write / "results.json") as file:
+        json.dump([_object(result) for result in results], file, indent=1)
+        file.write("\n")
+    with atomic_write(args.write / "RESULTS.md") as file:
+        file.write(text)
+    print(text)
+
+
+def collect(exp: Path) -> list[Result]:
+    """All probe results below ``exp``, in the order of the table."""
+    results = []
+    for path in sorted(exp.glob("**/probes/*.json")):
+        score, facts = load_score(path)
+        results.append(Result(row_label(facts), facts["task"], score, facts, path.parent.parent))
+    if not results:
+        raise UserError(f"{exp}: no probe has written a result here yet; run stage 5 first")
+    results.sort(key=lambda r: (_ORDER.index(r.facts["row"]), r.facts["probe_context"], r.row, str(r.exp), r.task))
+    return results
+
+
+def row_label(facts: dict[str, Any]) -> str:
+    """The row's name: the paper's, where the paper has such a row."""
+    label = _LABELS.get(facts["row"]) or f"CPC, {setting_name(facts['config'])}"
+    if facts["row"] == "z":
+        label += ", z_t"
+    return label + (", context afresh every window" if facts["probe_context"] == "window" else "")
+
+
+def setting_name(config: dict[str, Any]) -> str:
+    """The paper's name of a setting of negatives, or the pair of keys where it has none."""
+    pair = (config["batch_composition"], config["candidates"])
+    if pair[1] == "current_window":
+        return "current sequence only"
+    return {value: key for key, value in PAPER_SETTINGS.items()}[pair]
+
+
+def table(results: list[Result]) -> list[str]:
+    """Table 1: the paper's accuracies beside ours, with 95 % intervals."""
+    lines = [
+        "| | phone, % | speaker, % | paper: phone | paper: speaker | updates | N |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    majority = {result.task: result.facts["majority"] for result in results}
+    cells = [f"{majority[task]:.1f}" if task in majority else "" for task in ("phone", "speaker")]
+    lines.append(f"| most frequent class | {' | '.join(cells)} | | | | |")
+    for key in dict.fromkeys((result.row, result.exp if result.facts["row"] in "cz" else None) for result in results):
+        own = [r for r in results if (r.row, r.exp if r.facts["row"] in "cz" else None) == key]
+        by_task = {result.task: result for result in own}
+        ours = [_cell(by_task.get(task)) for task in ("phone", "speaker")]
+        paper = ["" if value is None else f"{value}" for value in PAPER.get(key[0], (None, None))]
+        updates = " / ".join(dict.fromkeys(f"{r.facts['updates']:,}" for r in own if r.facts.get("updates")))
+        n = _candidates(own[0].facts) if own[0].facts["row"] in "cz" else ""
+        lines.append(f"| {key[0]} | {' | '.join(ours)} | {' | '.join(paper)} | {updates} | {n} |")
+    return lines
+
+
+def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable[str]:
+    """RESULTS.md without its title."""
+    yield from _measured_on(data)
+    yield "## Table 1: linear classification of single frames"
+    yield ""
+    yield from table(results)
+    yield ""
+    yield (
+        "Accuracy over all test frames of a multinomial logistic regression on single frames, with 95 % intervals "
+        "(bootstrap over utterances); *supervised* is the same network trained end to end, one for each task. The "
+        "paper's figures are of LibriSpeech train-clean-100: 100 h, 251 speakers, Kaldi's alignment, 300,000 updates "
+        "of 64 windows. N is the number of candidates, the positive among them."
+    )
+    yield ""
+    yield from _differences(results)
+    yield from _pretraining(exp)
+    yield from _how(results, command)
+
+
+def _measured_on(data: Path) -> Iterable[str]:
+    corpus = json.loads((data / "corpus.json").read_text(encoding="utf-8"))
+    samples = read_table(data / "utt2num_samples")
+    speakers = len(set(read_table(data / "utt2spk").values()))
+    hours = {}
+    for split in ("train", "dev", "test"):
+        ids = read_list(data / "splits" / f"{split}.list")
+        hours[split] = f"{split} {len(ids):,} utterances, {sum(int(samples[i]) for i in ids) / 57.6e6:.2f} h"
+    yield f"Measured on {corpus.get('note') or 'the corpus named below'}: {len(samples):,} utterances of {speakers} speakers; {'; '.join(hours.values())}."
+    yield ""
+
+
+def _differences(results: list[Result]) -> Iterable[str]:
+    reference = {r.task: r for r in results if r.row == "MFCC, 13"}
+    if not reference:
+        return
+    yield "## Differences from 13 MFCC, in points"
+    yield ""
+    yield "Paired bootstrap over the same test utterances: mean and 95 % interval."
+    yield ""
+    yield "| | phone | speaker |"
+    yield "|---|---|---|"
+    rows: dict[tuple[str, Path], dict[str, Result]] = {}
+    for r in results:
+        if r.row != "MFCC, 13":
+            rows.setdefault((r.row, r.exp if r.facts["row"] in "cz" else Path()), {})[r.task] = r
+    for (label, _), tasks in rows.items():
+        cells = []
+        for task in ("phone", "speaker"):
+            if task in tasks and task in reference:
+                value, low, high = tasks[task].score.difference(reference[task].score)
+                cells.append(f"{value:+.1f} ({low:+.1f} … {high:+.1f})")
+            else:
+                cells.append("")
+        yield f"| {label} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _pretraining(exp: Path) -> Iterable[str]:
+    trained = [(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(exp.glob("*/train.json"))]
+    if not trained:
+        return
+    yield "## Pretraining"
+    yield ""
+    yield "| experiment | updates | hours heard | of a corpus of | wall time | ln N | loss at update 300 | at 500 | dev loss at the end |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for path, facts in trained:
+        curve = {line["update"]: line["loss"] for line in read_metrics(path, "train")}
+        starts = [f"{curve[update]:.2f}" if update in curve else "" for update in (300, 500)]
+        dev = sum(facts["dev_loss"]) / len(facts["dev_loss"]) if facts["dev_loss"] else math.nan
+        yield (
+            f"| {path.name} | {facts['updates']:,} | {facts['hours_heard']:.1f} | {facts['corpus_hours']:.2f} h | "
+            f"{facts['seconds'] / 60:.1f} min | {math.log(facts['candidates']):.2f} | {' | '.join(starts)} | {dev:.3f} |"
+        )
+    yield ""
+    for path, facts in trained:
+        if not facts["dev_loss"]:
+            continue
+        picked = ", ".join(f"{100 * value:.1f}" for value in facts["dev_accuracy"])
+        gained = ", ".join(f"{math.log(facts['candidates']) - value:.2f}" for value in facts["dev_loss"])
+        kind = "a lower bound of the mutual information" if facts["log_n_minus_loss_is_a_bound"] else "not a bound here, a number to watch"
+        yield f"- **{path.name}**, dev windows, steps 1 to {len(facts['dev_loss'])}: positive picked, % (chance {100 / facts['candidates']:.1f}): {picked}. log N − loss, nats ({kind}): {gained}."
+    yield ""
+
+
+def _how(results: list[Result], command: str) -> Iterable[str]:
+    now = provenance()
+    yield "## How these numbers were made"
+    yield ""
+    if command:
+        yield f"    {command}"
+        yield ""
+    yield f"Report of {now['date']}, commit {now['commit']}; machine: {now['machine']}; Python {now['versions']['python']}, torch {now['versions']['torch']}."
+    yield ""
+    yield "| row | task | experiment | seed | commit | date |"
+    yield "|---|---|---|---|---|---|"
+    for r in results:
+        yield f"| {r.row} | {r.task} | {r.exp.name} | {r.facts.get('seed', '')} | {r.facts['commit']} | {r.facts['date']} |"
+    yield ""
+    yield "Each experiment's folder holds its configuration, metrics and checkpoints; `results.json` beside this file holds every number."
+
+
+def _object(result: Result) -> dict[str, Any]:
+    facts = result.facts
+    low, high = facts["ci95"]
+    return {
+        "table": 1, "row": result.row, "task": result.task, "probe": facts["probe"], "accuracy": round(facts["accuracy"], 3),
+        "ci95": [round(low, 3), round(high, 3)], "seed": facts.get("seed"), "updates": facts.get("updates"),
+        "candidates": _candidates(facts) if facts["row"] in "cz" else None, "experiment": result.exp.name,
+        "probe_context": facts["probe_context"], "learning_rate": facts.get("learning_rate"), "config": facts.get("config"),
+        "commit": facts["commit"], "command": facts["command"], "machine": facts["machine"],
+    }  # fmt: skip
+
+
+def _candidates(facts: dict[str, Any]) -> int:
+    from cpc_speech.config import Config
+
+    return Config(**facts["config"]).num_candidates
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return ""
+    low, high = result.facts["ci95"]
+    return f"{result.score.accuracy:.1f} ({low:.1f}–{high:.1f})"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,96 @@
+"""What a frame is represented by: c_t, z_t, MFCC, ... behind one interface.
+
+A representation maps a batch of waveforms to frames, one per ``HOP`` samples: utterance of n samples →
+(n // 160, D). Frame t is centred on sample 160·t + 79 (CPC) or 160·t + 80 (MFCC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torchaudio
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from cpc_speech.model import CPC, HOP
+
+
+class Representation(Protocol):
+    """``dim`` values for each frame of ``hop`` samples."""
+
+    name: str
+    hop: int
+    dim: int
+
+    def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Waveforms (n_i,) of 16 kHz in [−1, 1] → frames (n_i // hop, dim), float32."""
+        ...
+
+
+class MFCC:
+    """Kaldi's mel-frequency cepstra, 13 a frame; with their first and second differences 39.
+
+    The 13 are Kaldi's default; the paper does not give its dimension. Windows are centred on their frame
+    (``snip_edges=False``), so that they fit the labels as CPC's frames do, and nothing is dithered.
+    """
+
+    hop = HOP
+
+    def __init__(self, deltas: bool = False) -> None:
+        self.deltas = deltas
+        self.name, self.dim = ("mfcc39", 39) if deltas else ("mfcc", 13)
+
+    def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        return [self._mfcc(waveform) for waveform in waveforms]
+
+    def _mfcc(self, waveform: Tensor) -> Tensor:
+        from torchaudio.compliance import kaldi
+
+        samples = waveform.cpu()[None] * 32768  # Kaldi's scale
+        cepstra = kaldi.mfcc(samples, num_ceps=13, snip_edges=False, dither=0.0)[: len(waveform) // HOP]
+        if self.deltas:
+            first = torchaudio.functional.compute_deltas(cepstra.t())
+            second = torchaudio.functional.compute_deltas(first)
+            cepstra = torch.cat((cepstra, first.t(), second.t()), dim=1)
+        return cepstra
+
+
+class CPCFrames:
+    """c_t or z_t of a CPC model.
+
+    Args:
+        name: as reported, e.g. ``c`` or ``random``.
+        model: the network, trained or not.
+        layer: ``c`` or ``z``.
+        window_samples: None carries the context through the utterance; a number starts it afresh, and the
+            encoder's padding with it, every so many samples, as in pretraining.
+        bf16: whether matrix products round their factors to bf16.
+    """
+
+    hop = HOP
+
+    def __init__(self, name: str, model: CPC, layer: str = "c", window_samples: int | None = None, bf16: bool = True) -> None:
+        self.name, self.model, self.layer, self.window_samples, self.bf16 = name, model.eval(), layer, window_samples, bf16
+        self.dim = model.context.gru.hidden_size if layer == "c" else model.encoder.layers[0].conv.out_channels
+
+    @torch.no_grad()
+    def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        pieces, counts = waveforms, [1] * len(waveforms)
+        if self.window_samples is not None:
+            split = [list(waveform[: len(waveform) // HOP * HOP].split(self.window_samples)) for waveform in waveforms]
+            pieces, counts = sum(split, []), [len(windows) for windows in split]
+        frames = iter(self._frames(pieces))
+        return [torch.cat([next(frames) for _ in range(count)]) for count in counts]
+
+    def _frames(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        device = next(self.model.parameters()).device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            # One by one: at an utterance's end every convolution pads its own input, which no batch padding equals.
+            z = [self.model.encoder(waveform[None].to(device))[0] for waveform in waveforms]
+            if self.layer == "z":
+                return [frames.float() for frames in z]
+            # The recurrence looks back only: what is padded behind an utterance cannot change it.
+            c = self.model.context(pad_sequence(z, batch_first=True))[0]
+        return [c[i, : len(frames)].float() for i, frames in enumerate(z)]

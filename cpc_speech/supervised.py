@@ -1,0 +1,159 @@
+"""The supervised baseline: encoder, context and a linear classifier trained end to end, one network a task.
+
+    python -m cpc_speech.supervised --config conf/cpc.yaml --data data/mini --exp exp/supervised_phone --task phone
+
+Same architecture and windows as CPC (the paper's Table 1), drawn over all speakers of the train split. Dev, whole
+utterances, is scored every ``--dev-every`` updates; training stops when it has not improved for ``--patience``
+of them, and the best network reads test once. Leaves --exp/probes/supervised.<task>.end_to_end.json; a run that
+was stopped goes on at its last dev evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cpc_speech import checkpoint
+from cpc_speech.config import Config, load_config
+from cpc_speech.errors import run
+from cpc_speech.features import batches_by_length
+from cpc_speech.model import HOP
+from cpc_speech.packed import PackedAudio
+from cpc_speech.probe import count_correct, vars_of
+from cpc_speech.provenance import provenance
+from cpc_speech.representations import CPCFrames
+from cpc_speech.scores import Score, save_score
+from cpc_speech.tasks import Task, load_splits, load_task
+from cpc_speech.train import learning_rate, set_matmul_precision, stop_signals
+from cpc_speech.windows import Window, WindowSampler, load
+
+log = logging.getLogger(__name__)
+
+
+class Classifier(nn.Module):
+    """CPC's encoder and context with a linear layer on c_t."""
+
+    def __init__(self, config: Config, classes: int) -> None:
+        super().__init__()
+        self.cpc = checkpoint.build_model(config)
+        self.cpc.predictors = nn.ModuleList()  # nothing is predicted here
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.output = nn.Linear(config.context_dim, classes)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Waveform (B, n) → logits (B, n // 160, classes)."""
+        return self.output(self.cpc(waveform)[1]).float()
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", action="append", required=True, help="the network's and the windows' configuration")
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--exp", required=True, type=Path)
+    parser.add_argument("--task", choices=("phone", "speaker"), required=True)
+    parser.add_argument("--dev-every", type=int, default=250, help="updates between two evaluations on dev")
+    parser.add_argument("--patience", type=int, default=4, help="evaluations without improvement before the end")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a key of the configuration")
+    args = parser.parse_args(argv)
+
+    config = load_config(args.config, [*args.overrides, "batch_composition=mixed_speaker"])
+    audio, splits = load_splits(args.data)
+    task = load_task(args.task, args.data, audio, splits)
+    set_matmul_precision(config)
+    started = time.monotonic()
+    score, facts = train(config, args.exp, audio, task, args.dev_every, args.patience)
+    log.info("supervised, %s: %.2f %% of test frames", task.name, score.accuracy)
+    save_score(
+        args.exp / "probes" / f"supervised.{task.name}.end_to_end.json",
+        score,
+        {
+            "row": "supervised", "task": task.name, "probe": "end_to_end", "classes": task.classes,
+            "probe_context": "utterance", "majority": task.majority(), "seed": config.seed,
+            "config": vars_of(config), "seconds": time.monotonic() - started, **facts, **provenance(),
+        },
+    )  # fmt: skip
+
+
+def train(config: Config, exp: Path, audio: PackedAudio, task: Task, dev_every: int, patience: int) -> tuple[Score, dict]:
+    """Train to the best dev accuracy; the test score of that network, and its updates and dev accuracies."""
+    checkpoint.settle_config(exp, config)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train_split = task.splits["train"]
+    sampler = WindowSampler(
+        audio.num_samples[train_split], [audio.speakers[i] for i in train_split],
+        config.window_samples, config.windows, False, config.seed,
+    )  # fmt: skip
+    model = Classifier(config, task.classes).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    dev: list[float] = []
+    best = copy.deepcopy(model.state_dict())
+    if (state := checkpoint.load_latest(exp)) is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        dev, best = state["dev"], state["best"]
+    update = len(dev) * dev_every
+
+    progress = tqdm(total=config.updates, initial=update, unit="update", desc=f"supervised {task.name}", dynamic_ncols=True)
+    with progress, stop_signals() as stopped:
+        while update < config.updates and len(dev) - 1 - int(np.argmax(dev or [0])) < patience:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, update)
+            for j in range(config.accumulate):
+                waveform, target = _minibatch(config, audio, task, sampler.minibatch(update, j))
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                    logits = model(waveform.to(device))
+                loss = F.cross_entropy(logits.flatten(0, 1), target.to(device).flatten(), ignore_index=-1)
+                (loss / config.accumulate).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            update += 1
+            progress.update()
+            if update % dev_every == 0:
+                dev.append(evaluate(model, config, audio, task, "dev").accuracy)
+                if dev[-1] == max(dev):
+                    best = copy.deepcopy(model.state_dict())
+                progress.set_postfix_str(f"loss {loss.item():.3f}, dev {dev[-1]:.1f} %, best {max(dev):.1f} %")
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update}
+                checkpoint.save(exp, state | {"dev": dev, "best": best}, config.keep_checkpoints)
+            if stopped:
+                raise KeyboardInterrupt
+    model.load_state_dict(best)
+    chosen = (int(np.argmax(dev)) + 1) * dev_every
+    return evaluate(model, config, audio, task, "test"), {"updates": chosen, "dev_accuracy": dev}
+
+
+def _minibatch(config: Config, audio: PackedAudio, task: Task, windows: list[Window]) -> tuple[Tensor, Tensor]:
+    """Windows (B, window_samples), moved to begin on a frame, and their frames' targets (B, frames)."""
+    train_split = task.splits["train"]
+    aligned = [Window(train_split[w.utterance], w.start // HOP * HOP) for w in windows]
+    first = [w.start // HOP for w in aligned]
+    target = np.stack([task.targets[w.utterance][t : t + config.frames] for w, t in zip(aligned, first)])
+    return torch.from_numpy(load(audio, aligned, config.window_samples)), torch.from_numpy(target)
+
+
+@torch.no_grad()
+def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, split: str) -> Score:
+    """Accuracy on whole utterances of one split, the context carried through."""
+    frames = CPCFrames("supervised", model.cpc, bf16=config.precision == "bf16")
+    split_rows = task.splits[split]
+    predicted: dict[int, np.ndarray] = {}
+    for batch in batches_by_length(audio.num_samples[split_rows]):
+        rows = [split_rows[i] for i in batch]
+        contexts = frames([torch.from_numpy(audio[i].astype(np.float32) / 32768) for i in rows])
+        predicted |= {i: model.output(c).argmax(1).cpu().numpy() for i, c in zip(rows, contexts)}
+    model.train()
+    return count_correct((predicted[i] for i in split_rows), audio.utterances, task, split)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,75 @@
+"""What the probes classify: the phone of a frame, or its speaker, on the splits of a data directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cpc_speech.datadir import read_list
+from cpc_speech.errors import UserError
+from cpc_speech.kaldi import read_phones
+from cpc_speech.model import HOP
+from cpc_speech.packed import PackedAudio
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass
+class Task:
+    """Targets of every utterance of ``audio``: class of each frame, −1 where there is none.
+
+    Attributes:
+        name: ``phone`` or ``speaker``.
+        classes: number of classes; 41 phones, or the speakers of the train split.
+        targets: one int64 array (n // 160,) an utterance.
+        splits: utterance indices of train, dev and test.
+    """
+
+    name: str
+    classes: int
+    targets: list[np.ndarray]
+    splits: dict[str, list[int]]
+
+    def majority(self) -> float:
+        """Accuracy on test, in per cent, of always saying train's most frequent class."""
+        train = np.concatenate([self.targets[i] for i in self.splits["train"]])
+        test = np.concatenate([self.targets[i] for i in self.splits["test"]])
+        most = np.bincount(train[train >= 0], minlength=self.classes).argmax()
+        return 100 * float((test == most).sum() / (test >= 0).sum())
+
+
+def load_splits(data: Path) -> tuple[PackedAudio, dict[str, list[int]]]:
+    """Packed audio of all utterances in a split, and the indices of each split's.
+
+    Raises:
+        UserError: a split is empty or shares an utterance with another.
+    """
+    lists = {split: read_list(data / "splits" / f"{split}.list") for split in SPLITS}
+    if empty := [split for split in SPLITS if not lists[split]]:
+        raise UserError(f"{data}/splits: {', '.join(empty)} without an utterance; give more utterances a speaker")
+    everything = sorted(sum(lists.values(), []))
+    if len(set(everything)) < len(everything):
+        raise UserError(f"{data}/splits: an utterance stands in two lists; make them anew (stage 3)")
+    audio = PackedAudio(data, everything)
+    position = {utterance: i for i, utterance in enumerate(audio.utterances)}
+    return audio, {split: [position[utterance] for utterance in ids] for split, ids in lists.items()}
+
+
+def load_task(name: str, data: Path, audio: PackedAudio, splits: dict[str, list[int]]) -> Task:
+    """The phone task (labels as Kaldi writes them, class = id − 1) or the speaker task."""
+    frames = audio.num_samples // HOP
+    if name == "phone":
+        labels = read_phones(data, audio.utterances)
+        targets = [labels[utterance].astype(np.int64) - 1 for utterance in audio.utterances]
+        for utterance, target, count in zip(audio.utterances, targets, frames):
+            if len(target) != count:
+                raise UserError(f"{data}/phones.scp: {utterance} has {len(target)} labels for {count} frames; label it anew (stage 2)")
+        return Task(name, 41, targets, splits)
+    speakers = sorted({audio.speakers[i] for i in splits["train"]})
+    number = {speaker: index for index, speaker in enumerate(speakers)}
+    if unknown := sorted({audio.speakers[i] for split in splits.values() for i in split} - set(speakers)):
+        raise UserError(f"{data}/splits: no training utterance of speaker {', '.join(unknown[:5])}; split by utterance within each speaker (stage 3)")
+    targets = [np.full(count, number[speaker]) for speaker, count in zip(audio.speakers, frames)]
+    return Task(name, len(speakers), targets, splits)

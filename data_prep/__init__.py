@@ -1,0 +1,1 @@
+"""From a speech corpus to a Kaldi data directory with packed audio, phone labels and splits."""

@@ -1,0 +1,87 @@
+"""The phone set and the geometry that turns timed phones into one label a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cpc_speech.errors import UserError
+from cpc_speech.files import atomic_write
+
+SAMPLE_RATE = 16_000
+HOP = 160  # samples between frames: 10 ms
+CENTRE = 79  # offset of a frame's centre: the encoder's frame t sees samples 160 t - 153 ... 160 t + 311
+
+ARPABET = (
+    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+).split()
+SILENCE, SPOKEN_NOISE = "SIL", "SPN"
+# The 41 classes of the paper (section 3.1) behind Kaldi's and k2's reserved id 0, which means "unlabelled".
+SYMBOLS = ["<eps>", SILENCE, SPOKEN_NOISE, *ARPABET]
+PHONE_ID = {phone: index for index, phone in enumerate(SYMBOLS) if index > 0}
+
+
+class Interval(NamedTuple):
+    """A phone between two times in seconds, the end not included."""
+
+    start: float
+    end: float
+    phone: str
+
+
+def strip_stress(phone: str) -> str:
+    """``AH0`` -> ``AH``."""
+    return phone.rstrip("012")
+
+
+def labels_from_intervals(intervals: Iterable[Interval], num_samples: int) -> np.ndarray:
+    """Label every 10 ms frame of an utterance with the phone at the frame's centre: the one geometry function.
+
+    Frame t is centred on sample 160 t + 79 of the 16 kHz audio, and an interval covers the samples from
+    round(16000 start) up to but not including round(16000 end). A frame whose centre nothing covers is 0
+    (unlabelled); where two intervals overlap the later in the list has it.
+
+    Returns:
+        (num_samples // 160,) int32, ids of SYMBOLS.
+
+    Raises:
+        UserError: a phone outside SYMBOLS, or an interval that ends before it starts or starts before 0.
+    """
+    labels = np.zeros(num_samples // HOP, dtype=np.int32)
+    for start, end, phone in intervals:
+        if phone not in PHONE_ID:
+            raise UserError(f"{phone!r} is no phone of this suite; map it to one of {' '.join(SYMBOLS[1:])}")
+        if not 0 <= start <= end:
+            raise UserError(f"{phone} from {start} s to {end} s: times must be positive and in order")
+        labels[_first_frame(start) : _first_frame(end)] = PHONE_ID[phone]
+    return labels
+
+
+def _first_frame(seconds: float) -> int:
+    """The first frame whose centre is at or after this time."""
+    return max(0, -((CENTRE - round(seconds * SAMPLE_RATE)) // HOP))
+
+
+def write_symbols(lang_dir: str | Path) -> None:
+    """Write ``lang_dir/phones.txt``, lines ``phone id``, the order Kaldi and k2 read."""
+    with atomic_write(Path(lang_dir) / "phones.txt") as file:
+        file.writelines(f"{phone} {index}\n" for index, phone in enumerate(SYMBOLS))
+
+
+def read_symbols(lang_dir: str | Path) -> list[str]:
+    """Read ``lang_dir/phones.txt`` and check that it is this suite's table."""
+    path = Path(lang_dir) / "phones.txt"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run stage 2 (phone labels) first")
+    symbols = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        fields = line.split()
+        if len(fields) != 2 or fields[1] != str(number - 1) or SYMBOLS[number - 1 : number] != fields[:1]:
+            raise UserError(f"{path}:{number}: {line!r} is not this suite's phone table; run stage 2 again")
+        symbols.append(fields[0])
+    if len(symbols) != len(SYMBOLS):
+        raise UserError(f"{path}: {len(symbols)} symbols, not {len(SYMBOLS)}; run stage 2 again")
+    return symbols

@@ -1,0 +1,120 @@
+"""Say what a run will need in disk, memory and time, before it starts.
+
+    python local/estimate.py --hours 100.6 --download 6.3 --config conf/cpc.yaml --models mixed_speaker
+    python local/estimate.py --audio /my/recordings --unlabelled --config conf/cpc.yaml --models mixed_speaker
+
+Sizes and operations follow from the configuration; how fast a GPU gets through them was not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import soundfile
+
+from cpc_speech.config import Config, load_config
+from cpc_speech.errors import UserError, run
+
+log = logging.getLogger(__name__)
+
+GB = 1e9
+KERNELS, STRIDES = (10, 8, 4, 4, 4), (5, 4, 2, 2, 2)
+FLAC_BYTES_PER_HOUR = 6.6 * GB / 100.6  # train-clean-100, extracted
+AUDIO = {".flac", ".wav", ".ogg", ".mp3"}
+
+
+def hours_of(folder: Path) -> float:
+    """Hours of audio under ``folder``, by the files' headers; unreadable ones are stage 1's to report."""
+
+    def seconds(path: Path) -> float:
+        try:
+            return soundfile.info(str(path)).duration
+        except soundfile.LibsndfileError:
+            return 0.0
+
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in AUDIO]
+    if not files:
+        raise UserError(f"{folder}: no audio in it ({', '.join(sorted(AUDIO))}); name the folder that holds it")
+    with ThreadPoolExecutor(8) as pool:
+        return sum(pool.map(seconds, files)) / 3600
+
+
+def parameters(config: Config) -> int:
+    """Weights and biases: convolutions (and a gain and bias of each one's normalisation), GRU, predictors."""
+    channels, context = config.channels, config.context_dim
+    inputs = (1, channels, channels, channels, channels)
+    encoder = sum(channels * (n * kernel + 3) for n, kernel in zip(inputs, KERNELS, strict=True))
+    return encoder + 3 * context * (channels + context + 2) + config.steps * context * channels
+
+
+def operations(config: Config) -> float:
+    """Floating-point operations of the whole training: 2 a multiply-add, and twice the forward's for backward."""
+    channels, context, length = config.channels, config.context_dim, config.window_samples
+    multiply_adds, inputs = 0.0, 1
+    for kernel, stride in zip(KERNELS, STRIDES, strict=True):
+        length //= stride
+        multiply_adds += length * channels * inputs * kernel
+        inputs = channels
+    frames = config.frames
+    multiply_adds += frames * 3 * context * (channels + context)
+    multiply_adds += config.steps * frames * channels * (context + config.num_candidates)
+    return 6 * multiply_adds * config.windows * config.accumulate * config.updates
+
+
+def disk(hours: float, config: Config, models: int, download: float, labelled: bool) -> dict[str, float]:
+    """Bytes that the run will write, by what they are for."""
+    sizes = {}
+    if download:
+        sizes["archive"] = download * GB
+        sizes["corpus, extracted"] = hours * FLAC_BYTES_PER_HOUR
+    sizes["packed audio"] = hours * 3600 * 16000 * 2
+    sizes["checkpoints"] = parameters(config) * 4 * 3 * config.keep_checkpoints * models
+    if labelled:
+        sizes["features being probed"] = hours * 3600 * 100 * config.context_dim * 2
+    return sizes
+
+
+def report(hours: float, config: Config, models: Sequence[str], download: float, labelled: bool) -> list[str]:
+    sizes = disk(hours, config, len(models), download, labelled)
+    total, free = sum(sizes.values()), shutil.disk_usage(".").free
+    heard = config.updates * config.accumulate * config.windows * config.window_samples / 16000 / 3600
+    work = operations(config) * len(models)
+    lines = [f"{hours:.1f} hours of audio, {len(models)} model(s): {' '.join(models)}. This run will need"]
+    lines += [f"  disk    {size / GB:7.2f} GB  {what}" for what, size in sizes.items()]
+    lines += [f"  disk    {total / GB:7.2f} GB  in all, {free / GB:.1f} GB are free in {os.getcwd()}"]
+    lines += ["  memory  about 2 GB of RAM, and 2 GB on the GPU (estimated); it does not grow with the corpus"]
+    lines += [
+        f"  time    {config.updates:,} updates of {config.accumulate} x {config.windows} windows hear {heard:,.0f} h "
+        f"of audio a model; {work:.1e} operations in all,",
+        f"          {work / 30e12 / 3600:.1f} h where a GPU sustains 30e12 a second. "
+        "GPU time was not measured: the progress bar will tell",
+    ]
+    if total > free:
+        lines += [f"  This disk is too small by {(total - free) / GB:.1f} GB: free some, or take another: --work DIR"]
+    return lines
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--hours", type=float)
+    source.add_argument("--audio", type=Path, metavar="DIR", help="count the hours in this folder")
+    parser.add_argument("--download", type=float, default=0.0, metavar="GB", help="size of the archive fetched first")
+    parser.add_argument("--unlabelled", action="store_true", help="there will be no probes")
+    parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="overrides of the configuration")
+    args = parser.parse_args(argv)
+    config = load_config(args.config, args.set)
+    hours = hours_of(args.audio) if args.audio else args.hours
+    print("\n".join(report(hours, config, args.models, args.download, not args.unlabelled)))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# The paper's setting (van den Oord, Li, Vinyals, section 3.1): LibriSpeech's train-clean-100 on a GPU.
+# With --data DIR it pretrains on audio of your own instead, which needs no transcripts.
+#
+# Usage: ./run.sh [--corpus DIR] [--splits DIR] [--option value ...]
+#        ./run.sh --data DIR [--option value ...]
+
+# shellcheck disable=SC2034  # every variable up to the "source" line is an option
+corpus=           # DIR in LibriSpeech's layout; without it, stage 0 downloads train-clean-100 (6.3 GB)
+subset=train-clean-100  # subsets of it to use
+splits=           # DIR with the published train_split.txt and test_split.txt; without it, an own 80/20 split
+data=             # DIR of unlabelled audio, any format soundfile reads: pretrains on it, stages 2, 5, 9 are skipped
+oov=espeak        # words outside cmudict: pronounced by espeak, or taken as spoken noise (spn)
+data_seed=1       # which utterances go into dev, and into test where --splits is not given
+models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml, as "mixed_speaker same_speaker"
+seed=1            # initialisation, minibatches, probes
+overrides=        # "key=value ..." over conf/*.yaml
+nj=$(nproc)        # processes that prepare data
+note=             # a sentence on the audio, said beside the results
+stage=0           # first stage to run
+stop_stage=9      # last stage to run
+force=false       # run stages again that are done
+publish=false     # copy the report's files to this folder
+work=             # DIR where corpus/, data/ and exp/ are written; default: this folder
+
+# shellcheck source=../shared/pipeline.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../shared/pipeline.sh"
+
+set=train_clean_100
+
+announce() {
+  local of=(--hours 100.6 --download 6.3)
+  [ -z "$corpus" ] || of=(--audio "$corpus")
+  [ -z "$data" ] || of=(--audio "$data" --unlabelled)
+  # shellcheck disable=SC2086  # lists of words
+  run python "$root/local/estimate.py" "${of[@]}" --config "$recipe/conf/cpc.yaml" --models $models --set $overrides
+}
+
+get_corpus() {
+  run python "$root/local/download.py" --url https://www.openslr.org/resources/12/train-clean-100.tar.gz \
+    --md5 2a93770f6d5c6c964bc36631d331a522 --to corpus \
+    --hint "pass the folder that holds train-clean-100: --corpus DIR"
+}
+
+begin "$@"
+[ -z "$data" ] || set=own
+run_stages

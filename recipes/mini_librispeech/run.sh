@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Real speech on two CPU cores, in a few hours: any folder in LibriSpeech's layout, two CPC models
+# (negatives of mixed speakers, and of the same speaker), the table.
+#
+# Usage: ./run.sh [--corpus DIR] [--option value ...]
+
+# shellcheck disable=SC2034  # every variable up to the "source" line is an option
+corpus=           # DIR in LibriSpeech's layout; without it, stage 0 downloads SLR31's train-clean-5 (330 MB)
+subset=           # subsets of it to use, as "dev-clean test-clean"; default: all that are there
+oov=espeak        # words outside cmudict: pronounced by espeak, or taken as spoken noise (spn)
+data_seed=1       # which utterances go into which split
+models='mixed_speaker same_speaker'  # what stage 4 trains: files of conf/, without .yaml
+seed=1            # initialisation, minibatches, probes
+overrides=        # "key=value ..." over conf/*.yaml
+nj=2              # processes that prepare data
+note=             # a sentence on the audio, said beside the results
+stage=0           # first stage to run
+stop_stage=9      # last stage to run
+force=false       # run stages again that are done
+publish=false     # copy the report's files to this folder
+work=             # DIR where corpus/, data/ and exp/ are written; default: this folder
+
+# shellcheck source=../shared/pipeline.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../shared/pipeline.sh"
+
+set=mini
+
+get_corpus() {
+  run python "$root/local/download.py" --url https://www.openslr.org/resources/31/train-clean-5.tar.gz \
+    --md5 5df7d4e78065366204ca6845bb08f490 --to corpus \
+    --hint "pass any folder in LibriSpeech's layout: --corpus DIR"
+}
+
+begin "$@"
+run_stages

@@ -1,0 +1,173 @@
+# shellcheck shell=bash
+# The stages that all recipes have in common. A recipe sources this, replaces what differs (its corpus, perhaps its
+# labels) and calls begin and run_stages; all work is done in the recipe's folder, or in --work DIR.
+# shellcheck disable=SC2154  # options (corpus, nj, models, ...) are variables of run.sh
+
+# shellcheck source=stages.sh
+source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
+
+does[0]='check the dependencies, find or make the corpus' leaves[0]='corpus/'
+does[1]='data directory, packed audio, validation' leaves[1]='data/<set>/{wav.scp,utt2spk,...,audio.*}'
+does[2]='phone labels, one each 10 ms' leaves[2]='data/<set>/phones.{ark,scp}, data/lang/phones.txt'
+does[3]='splits within each speaker' leaves[3]='data/<set>/splits/{train,dev,test}.list'
+does[4]='pretrain CPC' leaves[4]='exp/<model>/'
+does[5]='probes: CPC, MFCC, random initialisation, supervised' leaves[5]='exp/{<model>,baselines,supervised_<task>}/probes/*.json'
+does[9]='report' leaves[9]='exp/report/{RESULTS.md,results.json}'
+
+packages=(core align)              # parts of setup.cfg that these stages need
+corpus_options=(corpus data)       # which options tell what the corpus is
+default_corpus=corpus/LibriSpeech  # where get_corpus leaves it
+
+# What a recipe may replace.
+announce() { :; }                                    # what is to be said before it starts
+get_corpus() { die "pass --corpus DIR"; }            # stage 0, without --corpus
+make_labels() { run python -m data_prep.align "data/$set" data/lang --nj "$nj" --oov "$oov"; }
+
+# Own audio (--data DIR) has no transcripts, so no labels and no probes.
+unlabelled() {
+  [ -n "${data-}" ] || return 1
+  say "stage $current: ${does[current]}: skipped, as the audio of --data has no labels"
+}
+
+stage_0() {
+  run python "$root/local/check_dependencies.py" "${packages[@]}"
+  uses "${corpus_options[@]}"
+  unfinished data/.done.0 || return 0
+  announce
+  local given=${data:-${corpus-}}
+  if [ -z "$given" ]; then
+    get_corpus
+  elif [ ! -d "$given" ]; then
+    die "$given: no such folder; correct $([ -n "${data-}" ] && echo --data || echo --corpus)"
+  fi
+  finish
+}
+
+stage_1() {
+  need 0 data/.done.0
+  uses corpus data subset note
+  reads_folder "${data:-${corpus:-$default_corpus}}"
+  unfinished "data/$set/.done.1" || return 0
+  if [ -n "${data-}" ]; then
+    run python -m data_prep.folder "$data" "data/$set" --note "$note"
+  else
+    local name subsets=()
+    for name in ${subset-}; do subsets+=(--subset "$name"); done
+    run python -m data_prep.librispeech "${corpus:-$default_corpus}" "data/$set" "${subsets[@]}" --note "$note"
+  fi
+  run python -m data_prep.pack "data/$set" --nj "$nj"
+  run python -m data_prep.validate "data/$set"
+  finish
+}
+
+stage_2() {
+  unlabelled && return
+  need 1 "data/$set"/{.done.1,audio.scp,utt2num_samples,text}
+  uses oov
+  unfinished "data/$set/.done.2" || return 0
+  make_labels
+  finish
+}
+
+stage_3() {
+  need 1 "data/$set"/{.done.1,utt2spk}
+  uses splits data_seed
+  unfinished "data/$set/.done.3" || return 0
+  local how=()
+  [ -z "${data-}" ] || how=(--all-train)
+  [ -z "${splits-}" ] || how=(--published "$splits")
+  run python -m data_prep.splits "data/$set" --seed "$data_seed" "${how[@]}"
+  finish
+}
+
+# One model for each of --models; its configuration is conf/cpc.yaml and, over it, conf/<model>.yaml.
+stage_4() {
+  for part in $models; do
+    [ -e "$recipe/conf/$part.yaml" ] || die "--models $part: there is no $recipe/conf/$part.yaml; write it, with what" \
+      "differs from cpc.yaml, or choose of: $(cd "$recipe/conf" && echo *.yaml)"
+  done
+  for part in $models; do
+    need 1 "data/$set"/{.done.1,audio.scp,utt2num_samples}
+    need 3 "data/$set"/{.done.3,splits/{train,dev}.list}
+    reads "$recipe/conf"/{cpc,"$part"}.yaml
+    uses seed overrides
+    unfinished "exp/$part/.done.4" || continue
+    set_aside "exp/$part"
+    # shellcheck disable=SC2086  # lists of words
+    run $train_cmd python -m cpc_speech.train --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
+      --data "data/$set" --exp "exp/$part" seed="$seed" $overrides
+    finish
+  done
+}
+
+# Training resumes what it finds; --force wants it to start over, but hours of work are not for us to delete.
+set_aside() {
+  [[ $force == true && -e $1 ]] || return 0
+  local old
+  old=exp/.old/${1##*/}.$(date +%Y%m%d-%H%M%S)
+  mkdir -p exp/.old
+  mv "$1" "$old"
+  mkdir "$1"
+  say "stage $current: --force starts over; what was in $1 is now in $old"
+}
+
+stage_5() {
+  unlabelled && return
+  local model task configs=(--config "$recipe/conf/cpc.yaml" --config exp/baselines/overrides.yaml)
+  for model in $models; do
+    need 4 "exp/$model"/{.done.4,train.json}
+    row "exp/$model" "$model" python -m cpc_speech.probe --seed "$seed"
+  done
+  row exp/baselines mfcc python -m cpc_speech.probe --representation mfcc --seed "$seed"
+  row exp/baselines mfcc39 python -m cpc_speech.probe --representation mfcc39 --seed "$seed"
+
+  # The untrained and the supervised network are those of conf/cpc.yaml.
+  mkdir -p exp/baselines
+  { echo "seed: $seed"; for word in $overrides; do echo "${word/=/: }"; done; } > exp/baselines/overrides.yaml
+  reads "$recipe/conf/cpc.yaml"
+  uses overrides
+  row exp/baselines random python -m cpc_speech.probe --representation random "${configs[@]}" --seed "$seed"
+  for task in phone speaker; do
+    reads "$recipe/conf/cpc.yaml"
+    uses overrides
+    row "exp/supervised_$task" "supervised_$task" python -m cpc_speech.supervised --task "$task" "${configs[@]}"
+  done
+}
+
+# row EXP NAME COMMAND...: one row of Table 1, which depends on the labels, the splits, and what was recorded before.
+row() {
+  part=$2
+  need 2 "data/$set"/{.done.2,phones.ark}
+  need 3 "data/$set"/{.done.3,splits/{train,dev,test}.list}
+  uses seed
+  unfinished "$1/.done.5.$2" || return 0
+  if [[ $2 == supervised_* ]]; then set_aside "$1"; fi
+  # shellcheck disable=SC2086  # a list of words
+  run $train_cmd "${@:3}" --data "data/$set" --exp "$1"
+  finish
+}
+
+# The command that makes what these options make, run from the repository's root.
+whole_command() {
+  local name value words=("recipes/${recipe##*/}/run.sh")
+  for name in $(option_names); do
+    value=${!name}
+    [[ $name =~ ^(stage|stop_stage|force|publish|nj|work)$ || $value == "${defaults[$name]}" ]] && continue
+    if [[ $value == "${root%/*}"/* ]]; then value=$(realpath -m --relative-to="$root" "$value"); fi
+    words+=("--${name//_/-}" "$value")
+  done
+  quoted "${words[@]}"
+}
+
+stage_9() {
+  unlabelled && return
+  local model
+  for model in $models; do need 5 "exp/$model/.done.5.$model"; done
+  fingerprint=()
+  run python -m cpc_speech.report exp --data "data/$set" --write exp/report \
+    --title "${recipe##*/}" --command "$(whole_command)"
+  if [ "$publish" = true ]; then
+    cp exp/report/{RESULTS.md,results.json} "$recipe/"
+    say "stage 9: published as $recipe/RESULTS.md and results.json"
+  fi
+}

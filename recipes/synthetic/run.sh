@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The whole path in minutes, without a corpus or a GPU: synthetic voices, exact labels, a small CPC model,
+# the table. The voices are a synthesiser's: the numbers show that it works, and do not compare with the paper's.
+#
+# Usage: ./run.sh [--option value ...]
+
+# shellcheck disable=SC2034  # every variable up to the "source" line is an option
+speakers=16       # voices
+minutes=20        # of speech in all
+data_seed=1       # which sentences are spoken, and which of them go into which split
+models=same_speaker  # what stage 4 trains: files of conf/, without .yaml
+seed=1            # initialisation, minibatches, probes
+overrides=        # "key=value ..." over conf/*.yaml
+nj=2              # processes that prepare data
+note='synthetic voices (espeak-ng); the numbers do not compare with the paper'  # said beside the results
+stage=0           # first stage to run
+stop_stage=9      # last stage to run
+force=false       # run stages again that are done
+publish=false     # copy the report's files to this folder
+work=             # DIR where corpus/, data/ and exp/ are written; default: this folder
+
+# shellcheck source=../shared/pipeline.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../shared/pipeline.sh"
+
+set=synthetic
+corpus_options=(speakers minutes data_seed)
+default_corpus=corpus
+
+get_corpus() {
+  run python -m data_prep.synthetic "$PWD/corpus" --speakers "$speakers" --minutes "$minutes" --seed "$data_seed"
+}
+
+make_labels() { run python -m data_prep.ctm corpus/synthetic.ctm "data/$set" data/lang; }
+
+begin "$@"
+run_stages

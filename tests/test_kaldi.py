@@ -1,0 +1,97 @@
+"""Integer vectors against kaldiio, an independent reader and writer of the format."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cpc_speech.datadir import write_table
+from cpc_speech.errors import UserError
+from cpc_speech.kaldi import read_int_vectors, read_phones, write_int_vectors
+
+kaldiio = pytest.importorskip("kaldiio")
+
+
+@pytest.fixture
+def vectors():
+    random = np.random.default_rng(0)
+    names = ("1-a", "1-b", "22-a", "é-7")
+    return {name: random.integers(-5, 1 << 30, size=n, dtype=np.int32) for name, n in zip(names, (3, 1, 0, 500), strict=True)}
+
+
+def test_kaldiio_reads_what_we_write_in_order_and_by_offset(tmp_path, vectors):
+    vectors.pop("é-7")  # kaldiio expects ASCII keys
+    assert write_int_vectors(tmp_path / "a.ark", tmp_path / "a.scp", vectors.items()) == 3
+    for table in (dict(kaldiio.load_ark(str(tmp_path / "a.ark"))), kaldiio.load_scp(str(tmp_path / "a.scp"))):
+        assert list(table) == list(vectors)
+        for name, vector in vectors.items():
+            assert np.array_equal(table[name], vector)
+
+
+def test_we_read_what_kaldiio_writes(tmp_path, vectors):
+    vectors.pop("é-7")
+    kaldiio.save_ark(str(tmp_path / "b.ark"), vectors, scp=str(tmp_path / "b.scp"))
+    read = dict(read_int_vectors(tmp_path / "b.scp"))
+    assert list(read) == list(vectors) and all(np.array_equal(read[name], vectors[name]) for name in vectors)
+
+
+def test_round_trip_gives_writable_copies_in_the_order_asked(tmp_path, vectors, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_int_vectors("a.ark", "a.scp", vectors.items())
+    asked = ["é-7", "1-a"]
+    read = list(read_int_vectors("a.scp", asked))
+    assert [name for name, _ in read] == asked
+    for name, vector in read:
+        assert vector.dtype == np.int32 and vector.flags.writeable and np.array_equal(vector, vectors[name])
+
+
+def test_ids_out_of_order_leave_nothing_behind(tmp_path):
+    one = np.ones(1, dtype=np.int32)
+    for ids in (["b", "a"], ["a", "a"]):
+        with pytest.raises(UserError, match="C order"):
+            write_int_vectors(tmp_path / "x.ark", tmp_path / "x.scp", [(name, one) for name in ids])
+    with pytest.raises(ValueError, match="int32"):
+        write_int_vectors(tmp_path / "x.ark", tmp_path / "x.scp", [("a", one.astype(np.int64))])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_and_damaged_entries_are_named(tmp_path, vectors):
+    write_int_vectors(tmp_path / "a.ark", tmp_path / "a.scp", vectors.items())
+    with pytest.raises(UserError, match="9-z"):
+        list(read_int_vectors(tmp_path / "a.scp", ["1-a", "9-z"]))
+    data = (tmp_path / "a.ark").read_bytes()
+    (tmp_path / "a.ark").write_bytes(data[:-8])
+    with pytest.raises(UserError, match="é-7"):
+        list(read_int_vectors(tmp_path / "a.scp"))
+    (tmp_path / "a.ark").unlink()
+    with pytest.raises(UserError, match="a.ark"):
+        list(read_int_vectors(tmp_path / "a.scp"))
+
+
+def test_read_phones_checks_length_and_range(tmp_path):
+    write_table(tmp_path / "utt2num_samples", {"a": 479, "b": 320, "c": 160})
+    labels = {"a": [0, 41], "b": [1], "c": [42]}
+    items = [(name, np.array(ids, dtype=np.int32)) for name, ids in labels.items()]
+    write_int_vectors(tmp_path / "phones.ark", tmp_path / "phones.scp", items)
+    assert read_phones(tmp_path, ["a"])["a"].tolist() == [0, 41]
+    with pytest.raises(UserError, match="b has 1 labels for 2 frames"):
+        read_phones(tmp_path, ["a", "b"])
+    with pytest.raises(UserError, match="outside"):
+        read_phones(tmp_path, ["c"])
+
+
+@pytest.mark.parametrize("root", [None, "/nowhere"])
+def test_importing_leaves_the_environment_and_stderr_alone(root):
+    environment = {name: value for name, value in os.environ.items() if name != "KALDI_ROOT"}
+    if root:
+        environment["KALDI_ROOT"] = root
+    code = (
+        "import os; before = dict(os.environ); import cpc_speech.kaldi; "
+        "assert dict(os.environ) == before, 'environment changed'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,79 @@
+"""The label of a frame is the phone at its centre, and the centre is where the encoder's receptive field has it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cpc_speech.errors import UserError
+from data_prep.phones import (
+    ARPABET,
+    CENTRE,
+    HOP,
+    SYMBOLS,
+    Interval,
+    labels_from_intervals,
+    read_symbols,
+    strip_stress,
+    write_symbols,
+)
+
+
+def receptive_field(frame: int, samples: int) -> tuple[int, int]:
+    """First and last sample that reach an encoder frame, by pushing an impulse mask through the strided windows.
+
+    Kernels, strides and paddings as the paper's encoder has them (3,2,1,1,1 padding gives n // 160 frames).
+    """
+    seen = {frame}
+    for kernel, stride, padding in reversed(list(zip((10, 8, 4, 4, 4), (5, 4, 2, 2, 2), (3, 2, 1, 1, 1), strict=True))):
+        seen = {out * stride - padding + tap for out in seen for tap in range(kernel)}
+    return min(seen), max(seen)
+
+
+def test_the_centre_is_that_of_the_receptive_field():
+    for frame in (0, 1, 7):
+        first, last = receptive_field(frame, 10_000)
+        assert (first, last) == (HOP * frame - 153, HOP * frame + 311)
+        assert HOP * frame + CENTRE == (first + last) // 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_labels_equal_a_lookup_of_every_sample(seed):
+    random = np.random.default_rng(seed)
+    samples = int(random.integers(0, 4_000))
+    cuts = np.sort(random.integers(0, samples + 400, size=random.integers(2, 30)))
+    intervals, phone_at = [], np.zeros(samples + 400, dtype=np.int64)
+    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+        if random.random() < 0.2:
+            continue  # a gap stays unlabelled
+        phone = int(random.integers(1, len(SYMBOLS)))
+        intervals.append(Interval(start / 16_000, end / 16_000, SYMBOLS[phone]))
+        phone_at[start:end] = phone
+    labels = labels_from_intervals(intervals, samples)
+    assert labels.dtype == np.int32
+    assert labels.tolist() == [phone_at[160 * t + 79] for t in range(samples // 160)]
+
+
+def test_ten_millisecond_grids_fall_on_frames():
+    labels = labels_from_intervals([Interval(0, 0.03, "SIL"), Interval(0.03, 0.05, "AA")], 960)
+    assert labels.tolist() == [1, 1, 1, 3, 3, 0]
+
+
+@pytest.mark.parametrize("bad", [Interval(0, 1, "AH0"), Interval(0, 1, "<eps>"), Interval(1, 0.5, "AA"), Interval(-1, 1, "AA")])
+def test_bad_intervals_are_refused(bad):
+    with pytest.raises(UserError):
+        labels_from_intervals([bad], 16_000)
+
+
+def test_the_symbol_table_is_as_published(tmp_path):
+    write_symbols(tmp_path / "lang")
+    lines = (tmp_path / "lang/phones.txt").read_text().splitlines()
+    assert lines[:4] == ["<eps> 0", "SIL 1", "SPN 2", "AA 3"] and lines[-1] == "ZH 41" and len(ARPABET) == 39
+    assert read_symbols(tmp_path / "lang") == SYMBOLS
+    (tmp_path / "lang/phones.txt").write_text("\n".join(lines[:-1]) + "\nZZ 41\n")
+    with pytest.raises(UserError, match="phones.txt:42"):
+        read_symbols(tmp_path / "lang")
+
+
+def test_stress_is_stripped():
+    assert [strip_stress(phone) for phone in ("AH0", "OY1", "ER2", "ZH")] == ["AH", "OY", "ER", "ZH"]
