@@ -31,6 +31,7 @@ $(INSTALLED): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
 	  { echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@rm -f $@
+	@echo "Installing into $(CURDIR)/$(VENV): some 3 GB to download, 6 GB on disk, a few minutes"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -e '.[align,analysis,dev]'
 	@touch $@

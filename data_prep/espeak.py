@@ -1,7 +1,8 @@
 """espeak-ng by way of ctypes: pronunciations of words, and speech with the times of its phonemes.
 
 The library and its data come in the wheel ``espeakng-loader``; the structures are those of espeak-ng 1.52's
-``speak_lib.h``. The library keeps its state in globals: one voice at a time, one thread only.
+``speak_lib.h``. The library keeps its state in globals: one voice at a time, one thread only. Some of it (flutter, the
+phase of the voice) goes on from sentence to sentence: the same calls in a new process give the same samples.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ CORPUS = tar({"LibriSpeech/README.TXT": b"read me", "LibriSpeech/dev-clean-2/1/2
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves ``content`` at any path, breaks off after ``cut`` bytes of an answer, notes the ranges asked for."""
+    """Serves ``content`` at any path; may break off after ``cut`` bytes; notes the ranges asked for."""
 
     content = CORPUS
     cut: int | None = None

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# The environment of every recipe: this repository's .venv where `make` has built it, and its code.
+# The environment of every recipe: this repository's .venv, once `make` has finished it, and its code.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-if [ -x "$root/.venv/bin/python" ]; then PATH=$root/.venv/bin:$PATH; fi
+if [ -e "$root/.venv/.installed" ]; then PATH=$root/.venv/bin:$PATH; fi
 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 PYTHONUNBUFFERED=1  # what is printed reaches the log when it is printed
 COLUMNS=$(tput cols 2> /dev/null || echo 100)  # how wide progress bars are; tqdm cannot ask through our logs

@@ -57,7 +57,7 @@ stage_1() {
   fi
   run python -m data_prep.pack "data/$set" --nj "$nj"
   run python -m data_prep.validate "data/$set"
-  finish
+  finish "data/$set/audio.scp"
 }
 
 stage_2() {
@@ -66,7 +66,7 @@ stage_2() {
   uses oov
   unfinished "data/$set/.done.2" || return 0
   make_labels
-  finish
+  finish "data/$set"/phones.{ark,scp}
 }
 
 stage_3() {
@@ -77,7 +77,7 @@ stage_3() {
   [ -z "${data-}" ] || how=(--all-train)
   [ -z "${splits-}" ] || how=(--published "$splits")
   run python -m data_prep.splits "data/$set" --seed "$data_seed" "${how[@]}"
-  finish
+  finish "data/$set/splits"/{train,dev,test}.list
 }
 
 # One model for each of --models; its configuration is conf/cpc.yaml and, over it, conf/<model>.yaml.
@@ -96,7 +96,7 @@ stage_4() {
     # shellcheck disable=SC2086  # lists of words
     run $train_cmd python -m cpc_speech.train --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
       --data "data/$set" --exp "exp/$part" seed="$seed" $overrides
-    finish
+    finish "exp/$part/train.json"
   done
 }
 

@@ -103,8 +103,12 @@ Pass what it ran with; or --force true to run it and the stages after it again; 
   started=$SECONDS
 }
 
-# finish: the work announced by unfinished has succeeded.
+# finish FILE...: the work announced by unfinished has succeeded, and the files that others need are there.
 finish() {
+  local file
+  for file in "$@"; do
+    [ -e "$file" ] || die "stage $current ended without making $file; this is a bug: please report it with exp/log"
+  done
   {
     printf '# stage %s of %s, finished %s after %s s\n' "$current" "$recipe" "$(date '+%F %T')" $((SECONDS - started))
     printf '%s\n' "${fingerprint[@]}"

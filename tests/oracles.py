@@ -1,0 +1,140 @@
+"""Slow, literal versions of what the library computes fast: plain loops, and nothing imported from the library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Table 2 of the paper: may frame (j, s) be a negative of a prediction of frame (i, t + k)?
+# "(excl.)" removes window i; "current sequence only" removes all others. Who speaks in the windows is the batch's affair.
+TABLE_2 = {
+    "mixed speaker": lambda i, j: True,
+    "same speaker": lambda i, j: True,
+    "mixed speaker (excl.)": lambda i, j: j != i,
+    "same speaker (excl.)": lambda i, j: j != i,
+    "current sequence only": lambda i, j: j == i,
+}
+
+
+def negatives(row: str, i: int, target: int, windows: int, frames: int) -> list[tuple[int, int]]:
+    """The frames (window, frame) that may be negatives of positive (i, target): never the positive itself."""
+    return [
+        (j, s)
+        for j in range(windows)
+        for s in range(frames)
+        if TABLE_2[row](i, j) and (j, s) != (i, target)
+    ]
+
+
+def info_nce(row: str, z: Sequence, c: Sequence, W: Sequence) -> tuple[list[float], list[float], int]:
+    """Equations 3 and 4 with all negatives, in float64: loss and strict accuracy of every step, and N.
+
+    z: windows × frames × D, c: windows × frames × H, W: K matrices D × H, all nested lists.
+    """
+    B, T = len(z), len(z[0])
+    losses, accuracies, sizes = [], [], set()
+    for k, matrix in enumerate(W, 1):
+        loss, hits, predictions = 0.0, 0, 0
+        for i in range(B):
+            for t in range(T - k):
+                prediction = [sum(w * x for w, x in zip(line, c[i][t])) for line in matrix]
+
+                def log_f(j: int, s: int, prediction: list[float] = prediction) -> float:
+                    return sum(p * x for p, x in zip(prediction, z[j][s]))
+
+                positive = log_f(i, t + k)
+                others = [log_f(j, s) for j, s in negatives(row, i, t + k, B, T)]
+                top = max([positive, *others])
+                total = sum(math.exp(score - top) for score in [positive, *others])
+                loss -= positive - top - math.log(total)
+                hits += all(positive > score for score in others)  # a tie is a miss
+                predictions += 1
+                sizes.add(1 + len(others))
+        losses.append(loss / predictions)
+        accuracies.append(hits / predictions)
+    (size,) = sizes
+    return losses, accuracies, size
+
+
+# Section 3.1: strides 5, 4, 2, 2, 2 and kernels 10, 8, 4, 4, 4; padding 3, 2, 1, 1, 1 gives n // 160 frames.
+CONVOLUTIONS = ((10, 5, 3), (8, 4, 2), (4, 2, 1), (4, 2, 1), (4, 2, 1))
+
+
+def block(x: Tensor, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor, stride: int, padding: int) -> Tensor:
+    """One block of the encoder by the library's convolution: channels first, (B, inputs, n) → (B, channels, T)."""
+    x = F.conv1d(x, weight, bias, stride, padding)
+    mean = x.mean(1, keepdim=True)
+    variance = ((x - mean) ** 2).mean(1, keepdim=True)
+    x = (x - mean) / torch.sqrt(variance + 1e-5) * gain[:, None] + shift[:, None]
+    return torch.where(x > 0, x, torch.zeros_like(x))
+
+
+def encoder(parameters: dict[str, Tensor], waveform: Tensor) -> Tensor:
+    """g_enc from its state_dict by F.conv1d, the waveform (B, n) cropped to whole frames first: (B, n // 160, C)."""
+    x = waveform[:, : waveform.shape[1] - waveform.shape[1] % 160][:, None]
+    for layer, (_, stride, padding) in enumerate(CONVOLUTIONS):
+        names = ("conv.weight", "conv.bias", "norm.weight", "norm.bias")
+        x = block(x, *(parameters[f"layers.{layer}.{name}"] for name in names), stride, padding)
+    return x.transpose(1, 2)
+
+
+def all_windows(num_samples: Sequence[int], window_samples: int) -> list[tuple[int, int]]:
+    """Every window there is: (utterance, first sample)."""
+    return [(u, start) for u, n in enumerate(num_samples) for start in range(n - window_samples + 1)]
+
+
+def overlap(a: tuple[int, int], b: tuple[int, int], window_samples: int) -> bool:
+    """Whether two windows share a sample."""
+    samples = [{(u, start + offset) for offset in range(window_samples)} for u, start in (a, b)]
+    return bool(samples[0] & samples[1])
+
+
+def minibatch_probabilities(
+    num_samples: Sequence[int], speakers: Sequence[str], window_samples: int, same_speaker: bool
+) -> dict[tuple, float]:
+    """Probability of every ordered minibatch of two windows: one of all windows, then one of those (of the speaker's,
+    with ``same_speaker``) that do not overlap it. It must always leave one."""
+    everything = all_windows(num_samples, window_samples)
+    result = {}
+    for first in everything:
+        seconds = [
+            w
+            for w in everything
+            if not overlap(first, w, window_samples) and (not same_speaker or speakers[w[0]] == speakers[first[0]])
+        ]
+        for second in seconds:
+            result[first, second] = 1 / len(everything) / len(seconds)
+    return result
+
+
+def chi_square(observed: Sequence[int], expected: Sequence[float]) -> float:
+    """How many standard deviations Pearson's statistic lies above its mean."""
+    statistic = sum((o - e) ** 2 / e for o, e in zip(observed, expected))
+    freedom = len(observed) - 1
+    return (statistic - freedom) / math.sqrt(2 * freedom)
+
+
+def bootstrap(correct: Sequence[int], frames: Sequence[int], resamples: int, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of the accuracy in per cent: utterances drawn with replacement, one by one."""
+    rng = np.random.default_rng(seed)
+    accuracies = []
+    for _ in range(resamples):
+        right = total = 0
+        for _ in correct:
+            u = int(rng.integers(len(correct)))
+            right += correct[u]
+            total += frames[u]
+        accuracies.append(100 * right / total)
+    accuracies.sort()
+    return accuracies[round(0.025 * (resamples - 1))], accuracies[round(0.975 * (resamples - 1))]
+
+
+def ratio_standard_error(correct: Sequence[int], frames: Sequence[int]) -> float:
+    """Standard error of Σ correct / Σ frames over utterances, in per cent (linearised: the delta method)."""
+    accuracy = sum(correct) / sum(frames)
+    return 100 * math.sqrt(sum((c - accuracy * f) ** 2 for c, f in zip(correct, frames))) / sum(frames)

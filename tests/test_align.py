@@ -1,0 +1,112 @@
+"""Forced alignment against a synthesiser's exact labels."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cpc_speech.datadir import write_table
+from cpc_speech.errors import UserError
+from cpc_speech.kaldi import read_int_vectors, read_phones
+from data_prep import align as aligner
+from data_prep.align import NoAlignment, align, main
+from data_prep.phones import labels_from_intervals
+from data_prep.sentences import transcript
+from data_prep.synthetic import VOICES, say
+
+SENTENCES = [
+    "The youthful painter pushed the heavy wooden door, and seven black sheep walked beside the fence.",
+    "She took our measure with great pleasure, although the noisy boys shouted across the hall.",
+    "No teacher found the golden ring behind the kitchen table.",
+]
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    noise = np.random.default_rng(0)
+    said = [say(sentence, voice, noise) for sentence, voice in zip(SENTENCES, VOICES, strict=False)]
+    return [(audio, [interval for interval, _ in phones]) for audio, phones in said]
+
+
+def make_data(folder, audios, texts):
+    """A packed data directory, one speaker an utterance, written out by hand."""
+    names = [f"{number}-a" for number in range(1, len(audios) + 1)]
+    folder.mkdir()
+    np.concatenate(audios).astype("<i2").tofile(folder / "audio.000.i16")
+    starts = np.cumsum([0] + [len(audio) for audio in audios])
+    write_table(folder / "utt2num_samples", {n: len(a) for n, a in zip(names, audios, strict=True)})
+    write_table(folder / "utt2spk", {name: name.split("-")[0] for name in names})
+    write_table(folder / "text", {n: t for n, t in zip(names, texts, strict=True) if t is not None})
+    write_table(folder / "audio.scp", {n: f"audio.000.i16:{s}" for n, s in zip(names, starts, strict=False)})
+    return folder
+
+
+def test_labels_agree_with_the_synthesiser(spoken, tmp_path):
+    data = make_data(tmp_path / "data", [audio for audio, _ in spoken], [transcript(text) for text in SENTENCES])
+    main([str(data), str(tmp_path / "lang"), "--nj", "2"])
+    labels = read_phones(data, ["1-a", "2-a", "3-a"])
+    truth = [labels_from_intervals(phones, len(audio)) for audio, phones in spoken]
+    found = list(labels.values())
+    assert all((vector > 0).all() for vector in found)
+
+    # Two thirds: the model and the synthesiser differ by phone (espeak's vowels) and by a frame or two at most of the
+    # 90 boundaries; a shift by two frames, or a wrong word, costs more than what is left.
+    def agreement(shift):
+        pairs = [(t[5:-5], np.roll(f, shift)[5:-5]) for t, f in zip(truth, found, strict=True)]
+        return np.mean(np.concatenate([t == f for t, f in pairs]))
+
+    assert agreement(0) > 0.67
+    assert max(range(-4, 5), key=agreement) in (-1, 0, 1), "the frames of model and labels are one grid"
+    assert (data / "align.dropped").read_text() == "" and (data / "oov.txt").read_text() == ""
+    assert not (data / "align.parts").exists()
+    first = (data / "phones.ark").read_bytes()
+    main([str(data), str(tmp_path / "lang"), "--nj", "1"])
+    assert (data / "phones.ark").read_bytes() == first, "the same for any number of processes"
+
+
+def test_intervals_have_no_gaps(spoken):
+    audio = spoken[2][0]
+    words = transcript(SENTENCES[2]).split()
+    phones = align(audio, words, aligner.build_lexicon(dict.fromkeys(words, 1)).pronunciations)
+    assert phones[0].start == 0 and phones[-1].end == len(audio) / 16_000
+    assert all(a.end == b.start for a, b in zip(phones[:-1], phones[1:], strict=True))
+    assert phones[0].phone == phones[-1].phone == "SIL"
+    spn = align(audio, words, {word: [("SPN",)] if word == "GOLDEN" else v for word, v in
+                               aligner.build_lexicon(dict.fromkeys(words, 1)).pronunciations.items()})  # fmt: skip
+    assert "SPN" in {interval.phone for interval in spn}
+
+
+def test_what_cannot_be_aligned_is_listed(spoken, tmp_path, caplog):
+    audio = spoken[2][0]
+    texts = [transcript(SENTENCES[2]) + " RUGGEDO", transcript(" ".join(SENTENCES * 4)), "", None, "YES"]
+    data = make_data(tmp_path / "data", [audio] * 4 + [audio[:100]], texts)
+    command = [str(data), str(tmp_path / "lang"), "--nj", "1"]
+    with pytest.raises(UserError, match="--max-dropped 4"):
+        main(command)
+    assert not (data / "phones.scp").exists()
+    reasons = dict(line.split(" ", 1) for line in (data / "align.dropped").read_text().splitlines())
+    assert list(reasons) == ["2-a", "3-a", "4-a", "5-a"]
+    assert "do not fit its" in reasons["2-a"] and reasons["3-a"] == reasons["4-a"] == "no words in text"
+    assert reasons["5-a"] == "shorter than one frame"
+    assert (data / "oov.txt").read_text() == "RUGGEDO 1 R AH G IY D OW\n"
+
+    caplog.set_level("INFO")
+    main([*command, "--max-dropped", "4"])  # what the failed run aligned is used
+    assert "aligned already" in caplog.text
+    assert [name for name, _ in read_int_vectors(data / "phones.scp")] == ["1-a"]
+
+
+def test_kept_chunks_count_only_for_the_same_inputs(tmp_path):
+    parts = tmp_path / "align.parts"
+    assert aligner._kept_chunks(parts, "one") == set()
+    (parts / "000003.json").write_text(json.dumps({"ctm": {}, "dropped": {}}))
+    assert aligner._kept_chunks(parts, "one") == {3}
+    assert aligner._kept_chunks(parts, "two") == set() and not (parts / "000003.json").exists()
+
+
+def test_silence_has_no_room_for_many_words():
+    words = ["HELLO"] * 40
+    with pytest.raises(NoAlignment, match="40 words do not fit its 1.00 s"):
+        align(np.zeros(16_000, dtype=np.int16), words, {"HELLO": [("HH", "AH", "L", "OW")]})

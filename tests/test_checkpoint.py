@@ -1,0 +1,153 @@
+"""Checkpoints: damage, retention, and which runs may be resumed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cpc_speech import checkpoint
+from cpc_speech.config import Config
+from cpc_speech.errors import UserError
+
+TINY = Config(channels=4, context_dim=4, steps=2, window_samples=1600, windows=2, seed=3)
+
+
+def state(update: int) -> dict[str, Any]:
+    return {"update": update, "model": {"w": torch.full((50,), float(update))}, "note": "plain Python"}
+
+
+def names(exp: Path) -> list[str]:
+    return sorted(path.name for path in (exp / "checkpoints").iterdir())
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_newest_is_loaded_and_the_last_few_are_kept(tmp_path: Path) -> None:
+    assert checkpoint.load_latest(tmp_path) is None
+    for update in (5, 10, 100_000_000 - 1, 15):
+        checkpoint.save(tmp_path, state(update), keep=10)
+    loaded = checkpoint.load_latest(tmp_path)
+    assert loaded is not None and loaded["update"] == 99_999_999
+    assert torch.equal(loaded["model"]["w"], torch.full((50,), 99_999_999.0))
+
+
+def test_keep(tmp_path: Path) -> None:
+    for update in (5, 10, 15, 20):
+        path = checkpoint.save(tmp_path, state(update), keep=2)
+    assert names(tmp_path) == ["update-00000015.pt", "update-00000020.pt"] and path.name == names(tmp_path)[-1]
+
+
+@pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"nonsense" * 99)])
+def test_damaged_newest_falls_back_with_a_warning(tmp_path: Path, damage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint.save(tmp_path, state(5), keep=2)
+    damage(checkpoint.save(tmp_path, state(10), keep=2))
+    with caplog.at_level(logging.WARNING):
+        loaded = checkpoint.load_latest(tmp_path)
+    assert loaded is not None and loaded["update"] == 5
+    assert "update-00000010.pt cannot be read" in caplog.text
+
+
+def test_all_damaged_is_an_error_that_says_so(tmp_path: Path) -> None:
+    for update in (5, 10):
+        truncate(checkpoint.save(tmp_path, state(update), keep=2))
+    with pytest.raises(UserError, match="none of 2 checkpoints can be read; remove them to start anew"):
+        checkpoint.load_latest(tmp_path)
+
+
+def test_a_damaged_file_never_pushes_out_a_sound_one(tmp_path: Path) -> None:
+    """Resumed at 5 because 10 is damaged, the run saves 7: both whole files are worth more than the damaged one."""
+    checkpoint.save(tmp_path, state(5), keep=2)
+    truncate(checkpoint.save(tmp_path, state(10), keep=2))
+    checkpoint.save(tmp_path, state(7), keep=2)
+    sound = []
+    for path in (tmp_path / "checkpoints").iterdir():
+        try:
+            sound.append(torch.load(path, weights_only=True)["update"])
+        except Exception:  # noqa: S110 - damaged, as arranged
+            pass
+    assert sorted(sound) == [5, 7]
+
+
+def test_with_one_kept_the_checkpoint_just_saved_stays(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, state(5), keep=2)
+    truncate(checkpoint.save(tmp_path, state(10), keep=2))
+    checkpoint.save(tmp_path, state(7), keep=1)  # keep_checkpoints may change between two runs
+    loaded = checkpoint.load_latest(tmp_path)
+    assert loaded is not None and loaded["update"] == 7
+
+
+def test_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, state(5), keep=1)
+
+    def full(content: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(tmp_path, state(10), keep=1)
+    assert names(tmp_path) == ["update-00000005.pt"]
+    loaded = checkpoint.load_latest(tmp_path)
+    assert loaded is not None and loaded["update"] == 5
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    path = checkpoint.save(tmp_path, state(5), keep=1)
+    torch.save({"update": 6, "trap": Trap()}, path)
+    with pytest.raises(UserError):
+        checkpoint.load_latest(tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_model_is_decided_by_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = checkpoint.build_model(TINY).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)  # and the caller's randomness is left alone
+    torch.manual_seed(2)
+    second = checkpoint.build_model(TINY).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = checkpoint.build_model(Config(**{**vars(TINY), "seed": 4})).state_dict()
+    assert not torch.equal(first["encoder.layers.0.conv.weight"], other["encoder.layers.0.conv.weight"])
+
+
+def test_load_experiment_gives_what_was_saved(tmp_path: Path) -> None:
+    model = checkpoint.build_model(TINY)
+    with torch.no_grad():
+        model.predictors[1].weight.fill_(7)
+    checkpoint.settle_config(tmp_path, TINY)
+    checkpoint.save(tmp_path, {"update": 12, "model": model.state_dict()}, keep=1)
+    config, loaded, updates = checkpoint.load_experiment(tmp_path)
+    assert (config, updates) == (TINY, 12) and not loaded.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_experiment_without_a_checkpoint_names_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="stage 4"):
+        checkpoint.load_experiment(tmp_path)
+
+
+def test_another_configuration_is_refused_with_every_difference(tmp_path: Path) -> None:
+    checkpoint.settle_config(tmp_path, TINY)
+    checkpoint.settle_config(tmp_path, TINY)
+    with pytest.raises(UserError) as caught:
+        checkpoint.settle_config(tmp_path, Config(**{**vars(TINY), "steps": 3, "seed": 8}))
+    assert "steps 2 → 3" in str(caught.value) and "seed 3 → 8" in str(caught.value) and "--exp" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["log_every", "dev_every", "checkpoint_every", "keep_checkpoints"])
+def test_housekeeping_may_change(tmp_path: Path, key: str) -> None:
+    checkpoint.settle_config(tmp_path, TINY)
+    checkpoint.settle_config(tmp_path, Config(**{**vars(TINY), key: 77}))

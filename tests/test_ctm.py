@@ -1,0 +1,61 @@
+"""CTM files become labels, or an error that names the line or the utterance."""
+
+from __future__ import annotations
+
+import pytest
+
+from cpc_speech.datadir import write_table
+from cpc_speech.errors import UserError
+from cpc_speech.kaldi import read_int_vectors
+from data_prep.ctm import main
+from data_prep.phones import PHONE_ID
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_table(tmp_path / "data/utt2num_samples", {"1-a": 1_600, "1-b": 800})
+    return tmp_path / "data"
+
+
+def run_ctm(data, text, *options):
+    (data.parent / "x.ctm").write_text(text)
+    main([str(data.parent / "x.ctm"), str(data), str(data.parent / "lang"), *options])
+    return {name: vector.tolist() for name, vector in read_int_vectors(data / "phones.scp")}
+
+
+def test_labels(data):
+    a, b, sil = PHONE_ID["AA"], PHONE_ID["B"], PHONE_ID["SIL"]
+    ctm = ";; a comment\n1-a 1 0.00 0.03 SIL\n1-a 1 0.03 0.02 AA1 0.9\n1-a 1 0.06 0.06 B\n1-b 1 0 0.05 SIL 1.00\n9-z 1 0 1 AA\n"
+    assert run_ctm(data, ctm) == {"1-a": [sil] * 3 + [a] * 2 + [0] + [b] * 4, "1-b": [sil] * 5}
+    assert (data / "ctm.dropped").read_text() == "" and (data.parent / "lang/phones.txt").is_file()
+
+
+def test_missing_utterances_are_listed_and_refused(data):
+    ctm = "1-b 1 0 0.05 SIL\n"
+    with pytest.raises(UserError, match="1-a: not in x.ctm.*--max-dropped 1"):
+        run_ctm(data, ctm)
+    assert list(run_ctm(data, ctm, "--max-dropped", "1")) == ["1-b"]
+    assert (data / "ctm.dropped").read_text() == "1-a not in x.ctm\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1-b 1 0 0.05", "x.ctm:2: .*is not"),
+        ("1-b 1 zero 0.05 SIL", "x.ctm:2: .*is not"),
+        ("1-b 1 -1 0.05 SIL", "x.ctm:2: .*is not"),
+        ("1-b 1 nan 0.05 SIL", "x.ctm:2: .*is not"),
+        ("1-b 1 0 0.05 sil", "x.ctm:2: sil is none of"),
+        ("1-0 1 0 0.05 SIL", "x.ctm:2: out of order"),
+        ("1-a 1 0 0.05 SIL", "x.ctm:2: out of order"),
+        ("1-b 1 0 0.08 SIL", "1-b ends at 0.080 s, its audio at 0.050 s"),
+    ],
+)
+def test_bad_lines(data, line, message):
+    with pytest.raises(UserError, match=message):
+        run_ctm(data, f"1-a 1 0.01 0.09 SIL\n{line}\n")
+    assert not list(data.glob("phones.*")), "nothing half-written"
+
+
+def test_two_frames_too_many_are_accepted(data):
+    assert len(run_ctm(data, "1-a 1 0 0.1 SIL\n1-b 1 0 0.07 SIL\n")["1-b"]) == 5

@@ -1,0 +1,197 @@
+"""The linear probe where the right answer is known, against scikit-learn, and as a command."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tqdm import tqdm
+
+from cpc_speech import checkpoint
+from cpc_speech import probe as module
+from cpc_speech.config import Config
+from cpc_speech.errors import UserError
+from cpc_speech.features import FeatureStore
+from cpc_speech.tasks import Task
+
+CPU = torch.device("cpu")
+
+
+def gaussians(folder: Path, means: np.ndarray, utterances: int = 60, frames: int = 500, seed: int = 0) -> tuple[FeatureStore, Task]:
+    """Frames of normally distributed classes with unit covariance, mixed and shifted by one linear map.
+
+    Every tenth frame is unlabelled and lies elsewhere. Of the utterances, 3/6 are train, 1/6 dev and 2/6 test.
+    """
+    rng = np.random.default_rng(seed)
+    classes, dim = means.shape
+    mix, shift = rng.normal(size=(dim, dim)) + 3 * np.eye(dim), rng.normal(size=dim)
+    targets = [rng.integers(classes, size=frames) for _ in range(utterances)]
+    rows = [(means[y] + rng.normal(size=(frames, dim))) @ mix + shift for y in targets]
+    for y, x in zip(targets, rows):
+        y[::10] = -1
+        x[::10] += 3
+    np.concatenate(rows).astype(np.float16).tofile(folder / "x.f16")
+    store = FeatureStore(folder / "x.f16", [f"u{i:02d}" for i in range(utterances)], np.full(utterances, frames), dim)
+    splits = {
+        "train": [i for i in range(utterances) if i % 6 < 3],
+        "dev": [i for i in range(utterances) if i % 6 == 3],
+        "test": [i for i in range(utterances) if i % 6 > 3],
+    }
+    store.standardise(splits["train"])
+    return store, Task("phone", classes, targets, splits)
+
+
+@pytest.mark.parametrize("distance", [1.0, 2.0])
+def test_reaches_the_accuracy_of_the_best_classifier(tmp_path: Path, distance: float) -> None:
+    """Two unit normals at this distance: Bayes' rule is linear and right with probability Φ(distance / 2)."""
+    direction = np.array([0.6, 0, 0.8, 0])
+    store, task = gaussians(tmp_path, np.stack([-distance / 2 * direction, distance / 2 * direction]))
+    score, _ = module.probe(store, task, seed=0)
+    best = 100 * (1 + math.erf(distance / 2 / math.sqrt(2))) / 2
+    assert sum(score.frames) == 20 * 450  # the labelled ones of test
+    # 9,000 frames: a standard error of at most 0.5 points, three of which either way.
+    assert score.accuracy == pytest.approx(best, abs=1.5)
+
+
+def test_agrees_with_scikit_learn(tmp_path: Path) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    means = 1.2 * np.random.default_rng(3).normal(size=(6, 8))
+    store, task = gaussians(tmp_path, means)
+    score, _ = module.probe(store, task, seed=0)
+
+    def frames(split: str) -> tuple[np.ndarray, np.ndarray]:
+        y = np.concatenate([task.targets[i] for i in task.splits[split]])
+        return np.concatenate([store[i].numpy() for i in task.splits[split]])[y >= 0], y[y >= 0]
+
+    reference = linear_model.LogisticRegression(C=1e6, max_iter=500).fit(*frames("train"))
+    # Two optimisers of one convex loss, judged on the same frames: only frames near a boundary may differ.
+    assert score.accuracy == pytest.approx(100 * reference.score(*frames("test")), abs=0.5)
+    assert score.accuracy > 60  # of six classes: something was learnt
+
+
+def test_result_depends_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on the progress bar, which TQDM_DISABLE=1 in the environment turns off."""
+    store, task = gaussians(tmp_path, np.eye(3, 4), utterances=12, frames=300)
+    first = [p.weight for p in module.fit(store, task, 1, CPU)]
+    other = [p.weight for p in module.fit(store, task, 2, CPU)]
+    monkeypatch.setattr(module, "tqdm", functools.partial(tqdm, disable=True))
+    again = [p.weight for p in module.fit(store, task, 1, CPU)]
+    for a, b, c in zip(first, again, other):
+        assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_learning_rate_falls_to_zero_over_the_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, task = gaussians(tmp_path, np.eye(3, 4), utterances=12, frames=300)
+    rates: list[list[float]] = []
+    real = torch.optim.Adam.step
+
+    def step(self: torch.optim.Adam, *rest: Any) -> Any:
+        rates.append([group["lr"] for group in self.param_groups])
+        return real(self, *rest)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    module.fit(store, task, 0, CPU)
+    labelled = 6 * 270
+    sizes = [1024, labelled - 1024] * module.PASSES
+    done = np.cumsum([0, *sizes[:-1]]) / (labelled * module.PASSES)
+    for k, rate in enumerate(module.LEARNING_RATES):
+        np.testing.assert_allclose([r[k] for r in rates], rate * (1 - done), rtol=1e-9)
+
+
+def test_dev_chooses_and_test_is_read_once_by_the_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four classifiers of known accuracy; the best on test is not the best on dev."""
+    store, task = gaussians(tmp_path, np.eye(2, 4), utterances=12, frames=100)
+    truth = {tuple(store[i][0].tolist()): (i, task.targets[i]) for i in range(12)}
+    right_share = {"dev": [0.2, 0.9, 0.5, 0.3], "test": [1.0, 0.6, 0.9, 0.95]}
+    reads = {"dev": 0, "test": 0}
+
+    def classifier(k: int) -> Any:
+        def classify(x: torch.Tensor) -> torch.Tensor:
+            i, y = truth[tuple(x[0].tolist())]
+            split = next(split for split in task.splits if i in task.splits[split])
+            reads[split] += 1
+            right = np.arange(len(y)) < round(right_share[split][k] * len(y))
+            return torch.nn.functional.one_hot(torch.from_numpy(np.where(right, np.maximum(y, 0), 1 - np.maximum(y, 0))), 2)
+
+        return classify
+
+    monkeypatch.setattr(module, "fit", lambda *_: [classifier(k) for k in range(4)])
+    score, facts = module.probe(store, task, 0)
+    assert facts["learning_rate"] == module.LEARNING_RATES[1]
+    assert facts["dev_accuracy"] == pytest.approx([20, 90, 50, 30], abs=1)  # every tenth frame does not count
+    assert score.accuracy == pytest.approx(60, abs=1)
+    assert reads == {"dev": 4 * 2, "test": 4}
+
+
+def run(data: Path, exp: Path, *more: str) -> dict[str, dict]:
+    module.main(["--data", str(data), "--exp", str(exp), *more])
+    assert not list((exp / "features").iterdir())  # gigabytes, for a large corpus
+    return {path.name: json.loads(path.read_text()) for path in sorted((exp / "probes").iterdir())}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> tuple[Config, Path]:
+    config = Config(channels=16, context_dim=8, steps=2, window_samples=1600, windows=2, seed=3)
+    (tmp_path / "tiny.yaml").write_text(config.dump())
+    return config, tmp_path / "tiny.yaml"
+
+
+def test_mfcc_command_tells_the_speakers_apart(data: Path, tmp_path: Path) -> None:
+    results = run(data, tmp_path / "exp", "--representation", "mfcc")
+    assert list(results) == ["mfcc.phone.linear.json", "mfcc.speaker.linear.json"]
+    speaker, phone = results["mfcc.speaker.linear.json"], results["mfcc.phone.linear.json"]
+    assert speaker["accuracy"] > 90  # noise of three colours
+    assert phone["accuracy"] < phone["majority"] + 10  # the labels of noise mean nothing
+    assert speaker["utterances"] == (data / "splits" / "test.list").read_text().split()
+    assert sum(speaker["frames"]) == sum(phone["frames"]) + 9  # one unlabelled frame in each of 9 test utterances
+    for facts in results.values():
+        assert {"row", "task", "probe", "accuracy", "ci95", "majority", "learning_rate", "commit", "command", "machine"} <= set(facts)
+        assert facts["ci95"][0] <= facts["accuracy"] <= facts["ci95"][1]
+
+
+def test_network_commands(data: Path, tmp_path: Path, settings: tuple[Config, Path]) -> None:
+    config, file = settings
+    exp = tmp_path / "exp"
+    checkpoint.settle_config(exp, config)
+    checkpoint.save(exp, {"update": 0, "model": checkpoint.build_model(config).state_dict()}, 1)
+    results = run(data, exp, "--task", "speaker")
+    results = run(data, exp, "--task", "speaker", "--probe-context", "window")
+    results = run(data, exp, "--task", "speaker", "--representation", "z")
+    results = run(data, exp, "--task", "speaker", "--representation", "random", "--config", str(file))
+    assert list(results) == [f"{name}.speaker.linear.json" for name in ("c", "c.window", "random", "z")]
+    c, random = results["c.speaker.linear.json"], results["random.speaker.linear.json"]
+    assert c["correct"] == random["correct"]  # the checkpoint holds the untrained network of the same seed
+    assert c["correct"] != results["c.window.speaker.linear.json"]["correct"]
+    assert c["config"] == vars(config) and c["seed"] == 3 and random["updates"] == 0
+
+
+def test_probe_computes_in_fp32_for_every_representation(
+    data: Path, tmp_path: Path, settings: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network's bf16 must not reach the classifier: MFCC's is fitted in fp32, and the rows are compared."""
+    seen = []
+    real = module.fit
+
+    def fit(*rest: Any) -> Any:
+        seen.append((torch.backends.mkldnn.matmul.fp32_precision, torch.backends.cuda.matmul.fp32_precision))
+        return real(*rest)
+
+    monkeypatch.setattr(module, "fit", fit)
+    run(data, tmp_path / "a", "--task", "speaker", "--representation", "random", "--config", str(settings[1]))
+    assert settings[0].precision == "bf16"
+    assert all("bf16" not in precision and "tf32" not in precision for precision in seen[0])
+
+
+def test_what_is_missing_is_said(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--config"):
+        run(data, tmp_path, "--representation", "random")
+    with pytest.raises(UserError, match="carry no context"):
+        run(data, tmp_path, "--representation", "mfcc", "--probe-context", "window")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        run(data, tmp_path / "nothing")

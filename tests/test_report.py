@@ -1,0 +1,174 @@
+"""Tables from fabricated probe results."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cpc_speech import report as module
+from cpc_speech.config import Config
+from cpc_speech.errors import UserError
+from cpc_speech.scores import Score, save_score
+
+UTTERANCES = [f"u{i:02d}" for i in range(20)]
+PAPER = {  # Table 1, phone and speaker, from section 1 of the project's facts
+    "random initialisation": ("27.6", "1.87"),
+    "MFCC, 13": ("39.7", "17.6"),
+    "CPC, mixed speaker": ("64.6", "97.4"),
+    "CPC, same speaker": ("65.5", ""),  # Table 2 gives phones alone
+    "supervised": ("74.6", "98.5"),
+}
+
+
+def write(folder: Path, row: str, task: str, correct: int, probe_context: str = "utterance", **config: Any) -> None:
+    """A probe's result: every test utterance with ``correct`` of its 100 frames right, give or take 5 in turn."""
+    facts: dict[str, Any] = {
+        "row": row, "task": task, "probe": "end_to_end" if row == "supervised" else "linear", "classes": 41,
+        "probe_context": probe_context, "majority": 17.5 if task == "phone" else 5.25, "commit": "abc1234567",
+        "command": "python -m x", "date": "2020-01-02 03:04 UTC", "machine": "2 cores",
+    }  # fmt: skip
+    if row not in ("mfcc", "mfcc39"):
+        settings = dataclasses.asdict(Config(**config))
+        facts |= {"updates": 0 if row == "random" else 1200, "seed": settings["seed"], "config": settings}
+    if row != "supervised":
+        facts["learning_rate"] = 1e-3
+    score = Score(UTTERANCES, [correct + 5 * (-1) ** i for i in range(20)], [100] * 20)
+    name = row if probe_context == "utterance" else f"{row}.window"
+    save_score(folder / "probes" / f"{name}.{task}.json", score, facts)
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Path:
+    exp = tmp_path / "exp"
+    for task, shift in (("phone", 0), ("speaker", 10)):
+        write(exp / "mixed_speaker", "c", task, 50 + shift, seed=4)
+        write(exp / "mixed_speaker", "z", task, 45 + shift, seed=4)
+        write(exp / "same_speaker", "c", task, 55 + shift, batch_composition="same_speaker")
+        write(exp / "baselines", "mfcc", task, 40 + shift)
+        write(exp / "baselines", "mfcc39", task, 42 + shift)
+        write(exp / "baselines", "random", task, 30 + shift)
+        write(exp / f"supervised_{task}", "supervised", task, 70 + shift)
+    for name in ("mixed_speaker", "same_speaker"):
+        facts = {
+            "updates": 1200, "hours_heard": 3.41, "corpus_hours": 2.5, "seconds": 720.0, "candidates": 1024,
+            "dev_loss": [4.0, 6.0], "dev_accuracy": [0.5, 0.25], "log_n_minus_loss_is_a_bound": False,
+        }  # fmt: skip
+        (exp / name / "train.json").write_text(json.dumps(facts))
+        lines = [{"split": "train", "update": u, "loss": loss} for u, loss in ((280, 6.5), (300, 6.25), (500, 5.75))]
+        (exp / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return exp
+
+
+def report(exp: Path, data: Path) -> tuple[list[dict], str]:
+    out = exp.parent / "report"
+    module.main([str(exp), "--data", str(data), "--write", str(out), "--title", "Tiny", "--command", "run.sh --tiny"])
+    return json.loads((out / "results.json").read_text()), (out / "RESULTS.md").read_text()
+
+
+def cells(text: str, label: str, table: int = 0) -> list[str]:
+    """The cells behind ``label`` in the table-th line that begins with it."""
+    rows = [line for line in text.splitlines() if line.startswith(f"| {label} |")]
+    return [cell.strip() for cell in rows[table].split("|")[2:-1]]
+
+
+def test_results_json_holds_one_object_a_number(exp: Path, data: Path) -> None:
+    results, _ = report(exp, data)
+    assert len(results) == 14
+    for result in results:
+        assert {"table", "row", "task", "probe", "accuracy", "ci95", "seed", "updates", "config", "commit"} <= set(result)
+        assert result["table"] == 1 and result["task"] in ("phone", "speaker") and result["commit"] == "abc1234567"
+        assert result["ci95"][0] <= result["accuracy"] <= result["ci95"][1]
+    by_key = {(r["row"], r["task"]): r for r in results}
+    assert by_key["CPC, mixed speaker", "speaker"]["accuracy"] == 60
+    assert by_key["CPC, mixed speaker", "phone"]["seed"] == 4 and by_key["CPC, same speaker", "phone"]["candidates"] == 1024
+    assert by_key["CPC, same speaker", "phone"]["config"]["batch_composition"] == "same_speaker"
+    assert by_key["supervised", "phone"]["probe"] == "end_to_end" and by_key["MFCC, 13", "phone"]["config"] is None
+
+
+def test_table_1_stands_beside_the_papers(exp: Path, data: Path) -> None:
+    _, text = report(exp, data)
+    for label, paper in PAPER.items():
+        assert cells(text, label)[2:4] == list(paper), label
+    assert cells(text, "CPC, mixed speaker")[0].startswith("50.0 (") and cells(text, "CPC, mixed speaker")[1].startswith("60.0 (")
+    assert cells(text, "supervised")[:2] == [c for c in cells(text, "supervised")[:2] if re.fullmatch(r"[78]0\.0 \(\d+\.\d–\d+\.\d\)", c)]
+    assert cells(text, "most frequent class")[:2] == ["17.5", "5.2"]
+    assert cells(text, "CPC, mixed speaker")[4:] == ["1,200", "1024"]
+    order = [text.index(f"| {label} |") for label in ("most frequent class", "random initialisation", "MFCC, 13", "CPC, mixed speaker")]
+    assert order == sorted(order)
+
+
+def test_differences_are_paired(exp: Path, data: Path) -> None:
+    _, text = report(exp, data)
+    assert "## Differences" in text
+    # Each utterance is better by the same amount, so that the paired interval has no width.
+    assert cells(text, "CPC, same speaker", table=1) == ["+15.0 (+15.0 … +15.0)"] * 2
+    assert cells(text, "random initialisation", table=1) == ["-10.0 (-10.0 … -10.0)"] * 2
+
+
+def test_page_says_how_it_was_made(exp: Path, data: Path) -> None:
+    _, text = report(exp, data)
+    assert text.startswith("# Tiny\n") and "run.sh --tiny" in text and "36 utterances of 3 speakers" in text
+    assert cells(text, "mixed_speaker") == ["1,200", "3.4", "2.50 h", "12.0 min", "6.93", "6.25", "5.75", "5.000"]
+    assert "not a bound here" in text and "positive picked, % (chance 0.1): 50.0, 25.0" in text
+    assert "log N − loss, nats (not a bound here, a number to watch): 2.93, 0.93" in text
+
+
+def test_context_afresh_is_a_row_of_its_own(exp: Path, data: Path) -> None:
+    write(exp / "mixed_speaker", "c", "phone", 48, probe_context="window", seed=4)
+    _, text = report(exp, data)
+    assert cells(text, "CPC, mixed speaker")[0].startswith("50.0")
+    own = cells(text, "CPC, mixed speaker, context afresh every window")
+    assert own[0].startswith("48.0") and own[1:4] == ["", "", ""]  # the paper has no such row
+
+
+def test_two_models_of_one_setting_are_two_rows(exp: Path, data: Path) -> None:
+    write(exp / "mixed_again", "c", "phone", 51, seed=5)
+    _, text = report(exp, data)
+    assert [cells(text, "CPC, mixed speaker", i)[0][:4] for i in range(2)] == ["51.0", "50.0"]
+
+
+def test_experiments_set_aside_are_not_reported(exp: Path, data: Path) -> None:
+    """--force of a recipe moves what it replaces to exp/.old."""
+    before = report(exp, data)[0]
+    write(exp / ".old" / "mixed_speaker.20200102-030405", "c", "phone", 10, seed=4)
+    write(exp / ".old" / "supervised_phone.20200102-030405", "supervised", "phone", 10)
+    assert report(exp, data)[0] == before
+
+
+@pytest.mark.parametrize(
+    "composition, candidates, name",
+    [
+        ("mixed_speaker", "minibatch", "mixed speaker"),
+        ("same_speaker", "minibatch", "same speaker"),
+        ("mixed_speaker", "other_windows", "mixed speaker (excl.)"),
+        ("same_speaker", "other_windows", "same speaker (excl.)"),
+        ("mixed_speaker", "current_window", "current sequence only"),
+        ("same_speaker", "current_window", "current sequence only"),
+    ],
+)
+def test_settings_have_the_papers_names(composition: str, candidates: str, name: str) -> None:
+    assert module.setting_name({"batch_composition": composition, "candidates": candidates}) == name
+
+
+def test_without_write_the_table_is_printed_and_nothing_written(exp: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
+    before = sorted(exp.rglob("*"))
+    module.main([str(exp), "--data", str(data)])
+    assert cells(capsys.readouterr().out, "MFCC, 13")[0].startswith("40.0")
+    assert sorted(exp.rglob("*")) == before
+
+
+def test_a_table_that_is_not_complete_yet(tmp_path: Path, data: Path) -> None:
+    write(tmp_path / "exp" / "mixed_speaker", "c", "phone", 50)
+    results, text = report(tmp_path / "exp", data)
+    assert len(results) == 1 and cells(text, "CPC, mixed speaker")[1] == ""
+    assert "Differences" not in text  # there is no MFCC to differ from
+
+
+def test_nothing_to_report_names_the_stage(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(UserError, match="stage 5"):
+        module.main([str(tmp_path), "--data", str(data)])

@@ -1,0 +1,95 @@
+"""Intervals against the normal approximation and a bootstrap in loops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import oracles
+import pytest
+
+from cpc_speech.errors import UserError
+from cpc_speech.scores import Score, load_score, save_score
+
+
+def score(seed: int, utterances: int = 300, p: float = 0.6) -> Score:
+    """Utterances of different length and difficulty."""
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(50, 1500, utterances)
+    correct = rng.binomial(frames, np.clip(rng.normal(p, 0.1, utterances), 0, 1))
+    return Score([f"u{i:04d}" for i in range(utterances)], correct.tolist(), frames.tolist())
+
+
+def test_accuracy_is_over_frames_not_over_utterances() -> None:
+    assert Score(["a", "b"], [9, 0], [10, 90]).accuracy == pytest.approx(9.0)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_interval_agrees_with_the_normal_approximation(seed: int) -> None:
+    s = score(seed)
+    error = oracles.ratio_standard_error(s.correct, s.frames)
+    low, high = s.interval()
+    # The 2.5 % quantile of 2,000 resamples has a standard deviation of √(0.025·0.975/2000)/φ(1.96) = 0.06 errors:
+    # four of those, and as much again for the skewness of 300 utterances, which the approximation leaves out.
+    assert low == pytest.approx(s.accuracy - 1.96 * error, abs=0.3 * error)
+    assert high == pytest.approx(s.accuracy + 1.96 * error, abs=0.3 * error)
+
+
+def test_interval_agrees_with_a_bootstrap_in_loops() -> None:
+    s = score(4, utterances=40)  # few, so that a normal approximation would not do
+    error = oracles.ratio_standard_error(s.correct, s.frames)
+    # Monte Carlo errors of both (0.06 standard errors each): four times √2 · 0.06.
+    assert s.interval() == pytest.approx(oracles.bootstrap(s.correct, s.frames, 2000, seed=9), abs=0.34 * error)
+
+
+def test_frames_of_one_utterance_are_not_taken_for_independent() -> None:
+    """All frames of an utterance right or all wrong: the interval is that of 100 coins, not of 100,000."""
+    s = Score([f"u{i:03d}" for i in range(100)], [1000 * (i % 2) for i in range(100)], [1000] * 100)
+    low, high = s.interval()
+    assert high - low == pytest.approx(2 * 1.96 * 5.0, rel=0.15)  # √(¼/100) = 5 points
+
+
+def test_constant_accuracy_has_no_width() -> None:
+    assert Score(["a", "b", "c"], [5, 10, 20], [10, 20, 40]).interval() == (50.0, 50.0)
+
+
+def test_difference_is_paired() -> None:
+    """Better by exactly 5 frames of every hundred: certain, though each accuracy alone is not."""
+    frames = [100] * 60
+    a = Score([f"u{i:02d}" for i in range(60)], [20 + i for i in range(60)], frames)
+    b = Score(a.utterances, [c + 5 for c in a.correct], frames)
+    assert b.difference(a) == pytest.approx((5.0, 5.0, 5.0))
+    assert a.difference(b) == pytest.approx((-5.0, -5.0, -5.0))
+    assert a.interval()[1] - a.interval()[0] > 5
+
+
+def test_difference_of_independent_errors_has_the_interval_of_their_sum() -> None:
+    a, b = score(5), score(6, p=0.5)
+    b = Score(a.utterances, [round(c * f / g) for c, f, g in zip(b.correct, a.frames, b.frames)], a.frames)
+    error = 100 * np.sqrt(
+        sum(((x - a.accuracy / 100 * f) - (y - b.accuracy / 100 * f)) ** 2 for x, y, f in zip(a.correct, b.correct, a.frames))
+    ) / sum(a.frames)
+    value, low, high = a.difference(b)
+    assert value == pytest.approx(a.accuracy - b.accuracy)
+    assert (low, high) == pytest.approx((value - 1.96 * error, value + 1.96 * error), abs=0.3 * error)  # as above
+
+
+def test_other_utterances_cannot_be_paired() -> None:
+    with pytest.raises(UserError, match="cannot be paired"):
+        Score(["a", "b"], [1, 2], [3, 3]).difference(Score(["a", "c"], [1, 2], [3, 3]))
+
+
+def test_utterance_without_a_labelled_frame_counts_nothing() -> None:
+    with_empty = Score(["a", "b", "c"], [5, 0, 20], [10, 0, 40])
+    assert with_empty.accuracy == 50 and with_empty.interval()[1] <= 100
+
+
+def test_saved_score_reads_back(tmp_path: Path) -> None:
+    s = score(7, utterances=10)
+    save_score(tmp_path / "probes" / "x.json", s, {"row": "mfcc", "config": {"steps": 3}})
+    loaded, facts = load_score(tmp_path / "probes" / "x.json")
+    assert loaded == s
+    assert facts == {"row": "mfcc", "config": {"steps": 3}, "accuracy": s.accuracy, "ci95": list(s.interval())}
+    raw = json.loads((tmp_path / "probes" / "x.json").read_text())
+    assert sum(raw["correct"]) / sum(raw["frames"]) * 100 == pytest.approx(raw["accuracy"])

@@ -1,0 +1,215 @@
+"""The supervised baseline: aligned targets, the best network, resume."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cpc_speech import supervised as module
+from cpc_speech.checkpoint import load_latest
+from cpc_speech.config import Config
+from cpc_speech.errors import UserError
+from cpc_speech.scores import Score
+from cpc_speech.tasks import Task, load_splits, load_task
+from cpc_speech.windows import Window, WindowSampler
+
+CONFIG = Config(
+    channels=16, context_dim=8, steps=2, window_samples=3200, windows=4, updates=8, accumulate=1, seed=2,
+    learning_rate=1e-3, final_learning_rate=1e-3,
+)  # fmt: skip
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(CONFIG.dump())
+    return tmp_path / "tiny.yaml"
+
+
+def arguments(data: Path, exp: Path, config: Path, *more: str, task: str = "speaker", dev_every: int = 2) -> list[str]:
+    common = ["--data", str(data), "--exp", str(exp), "--config", str(config), "--task", task]
+    return [*common, "--dev-every", str(dev_every), *more]
+
+
+def result(exp: Path, task: str = "speaker") -> dict:
+    return json.loads((exp / "probes" / f"supervised.{task}.end_to_end.json").read_text())
+
+
+def weights(exp: Path) -> dict[str, torch.Tensor]:
+    state = load_latest(exp)
+    assert state is not None
+    return {f"{part}.{name}": value for part in ("model", "best") for name, value in state[part].items()}
+
+
+class Marked:
+    """Audio whose sample n of utterance i says which frame it belongs to: 1000 i + n // 160."""
+
+    num_samples = np.array([5000, 7001, 4000, 9999])
+    utterances = ["a", "b", "c", "d"]
+    speakers = ["x", "x", "y", "y"]
+
+    def slice(self, i: int, start: int, length: int) -> np.ndarray:
+        assert 0 <= start <= start + length <= self.num_samples[i]
+        return (1000 * i + np.arange(start, start + length) // 160).astype(np.int16)
+
+
+def test_targets_belong_to_the_frames_of_their_windows() -> None:
+    audio: Any = Marked()
+    task = Task("phone", 4000, [1000 * i + np.arange(n // 160) for i, n in enumerate(audio.num_samples)], {"train": [3, 1]})
+    sampler = WindowSampler(audio.num_samples[[3, 1]], ["x", "x"], 3200, 2, False, 0)
+    config = Config(**{**vars(CONFIG), "windows": 2})
+    seen = set()
+    for update in range(300):
+        waveform, target = module._minibatch(config, audio, task, sampler.minibatch(update, 0))
+        assert waveform.shape == (2, 3200) and target.shape == (2, 20)
+        marks = (waveform * 32768).view(2, 20, 160)
+        assert torch.equal(marks, target[:, :, None].expand(2, 20, 160).float())  # each frame's 160 samples
+        seen |= set(target.flatten().tolist())
+    assert seen == {1000 * i + t for i in (1, 3) for t in range(audio.num_samples[i] // 160)}  # to the last frame
+
+
+def test_windows_that_only_just_do_not_overlap_stay_apart_when_aligned() -> None:
+    audio: Any = Marked()
+    task = Task("phone", 4000, [1000 * i + np.arange(n // 160) for i, n in enumerate(audio.num_samples)], {"train": [1]})
+    _, target = module._minibatch(CONFIG, audio, task, [Window(0, 159), Window(0, 3359)])
+    assert target.tolist() == [list(range(1000, 1020)), list(range(1020, 1040))]
+
+
+def test_learns_what_can_be_learnt(data: Path, tmp_path: Path, config_file: Path) -> None:
+    """Three colours of noise: the most frequent speaker is a third of the frames."""
+    exp = tmp_path / "exp"
+    module.main(arguments(data, exp, config_file, "updates=90", "learning_rate=5e-3", "final_learning_rate=5e-3", "precision=fp32", dev_every=30))
+    found = result(exp)
+    assert found["accuracy"] > 80 and found["majority"] == pytest.approx(100 / 3, abs=3)
+    assert found["utterances"] == (data / "splits" / "test.list").read_text().split()
+    assert found["row"] == "supervised" and found["updates"] in (30, 60, 90) and len(found["dev_accuracy"]) <= 3
+
+
+def test_phone_task_runs_and_passes_over_unlabelled_frames(data: Path, tmp_path: Path, config_file: Path) -> None:
+    module.main(arguments(data, tmp_path / "exp", config_file, "updates=2", task="phone"))
+    found = result(tmp_path / "exp", "phone")
+    samples = dict(line.split() for line in (data / "utt2num_samples").read_text().splitlines())
+    assert found["classes"] == 41
+    assert found["frames"] == [int(samples[u]) // 160 - 1 for u in found["utterances"]]  # each first frame is unlabelled
+
+
+def test_fewer_updates_than_dev_every(data: Path, tmp_path: Path, config_file: Path) -> None:
+    module.main(arguments(data, tmp_path / "exp", config_file, "updates=3", dev_every=250))
+    assert result(tmp_path / "exp")["updates"] == 3
+
+
+def test_last_updates_are_evaluated_too(data: Path, tmp_path: Path, config_file: Path) -> None:
+    """400 updates with a dev evaluation every 250 must not throw 150 of them away."""
+    module.main(arguments(data, tmp_path / "exp", config_file, "updates=5", "--patience", "9", dev_every=3))
+    assert len(result(tmp_path / "exp")["dev_accuracy"]) == 2
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_resumes_bit_for_bit(data: Path, tmp_path: Path, config_file: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int) -> None:
+    """Ctrl-C comes in update 1 (no evaluation yet), in 3, and in 5; a last evaluation is gone back to."""
+    module.main(arguments(data, tmp_path / "whole", config_file))
+    real = module._minibatch
+    calls = []
+
+    def minibatch(*rest: Any) -> Any:
+        calls.append(1)
+        if len(calls) == stop_at:
+            signal.raise_signal(signal.SIGINT)
+        return real(*rest)
+
+    monkeypatch.setattr(module, "_minibatch", minibatch)
+    with pytest.raises(KeyboardInterrupt):
+        module.main(arguments(data, tmp_path / "broken", config_file))
+    module.main(arguments(data, tmp_path / "broken", config_file))
+    whole, broken = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert list(whole) == list(broken) and all(torch.equal(whole[name], broken[name]) for name in whole)
+    for key in ("correct", "dev_accuracy", "updates"):
+        assert result(tmp_path / "whole")[key] == result(tmp_path / "broken")[key]
+
+
+def test_a_resumed_run_does_not_repeat_or_skip_updates(
+    data: Path, tmp_path: Path, config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even with another --dev-every: go on at update 4, where the state is from, or refuse."""
+    real = module.learning_rate
+    updates: list[int] = []
+
+    def learning_rate(config: Config, update: int) -> float:
+        updates.append(update)
+        if update == 5 and len(updates) == 6:
+            signal.raise_signal(signal.SIGINT)
+        return real(config, update)
+
+    monkeypatch.setattr(module, "learning_rate", learning_rate)
+    with pytest.raises(KeyboardInterrupt):
+        module.main(arguments(data, tmp_path / "exp", config_file, "--patience", "9", dev_every=2))
+    updates.clear()
+    updates.append(-1)
+    try:
+        module.main(arguments(data, tmp_path / "exp", config_file, "--patience", "9", dev_every=1))
+    except UserError:
+        return
+    assert updates == [-1, 4, 5, 6, 7]
+
+
+def test_another_task_in_the_same_folder_is_refused(data: Path, tmp_path: Path, config_file: Path) -> None:
+    module.main(arguments(data, tmp_path / "exp", config_file, "updates=2"))
+    with pytest.raises(UserError, match="--exp"):
+        module.main(arguments(data, tmp_path / "exp", config_file, "updates=2", task="phone"))
+
+
+@pytest.mark.parametrize(
+    "dev, patience, evaluations, chosen",
+    [
+        ([50, 60, 55, 60, 40], 3, 5, 2),  # a tie does not count as an improvement, and the first of both is the best
+        ([50, 40, 45], 2, 3, 1),
+        ([50, 40, 60, 55, 70, 65, 64], 2, 7, 5),
+    ],
+)
+def test_stops_by_dev_and_tests_the_network_it_reports(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dev: list[int], patience: int, evaluations: int, chosen: int
+) -> None:
+    audio, splits = load_splits(data)
+    task = load_task("speaker", data, audio, splits)
+    snapshots: list[torch.Tensor] = []
+
+    def evaluate(model: module.Classifier, config: Config, audio: Any, task: Task, split: str) -> Score:
+        snapshots.append(model.output.weight.detach().clone())
+        accuracy = 99 if split == "test" else dev[len(snapshots) - 1]
+        return Score(["u"], [accuracy], [100])
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    config = Config(**{**vars(CONFIG), "updates": 40})
+    score, facts = module.train(config, tmp_path / "exp", audio, task, 2, patience)
+    assert score.accuracy == 99
+    assert len(snapshots) == evaluations + 1
+    assert facts["updates"] == 2 * chosen
+    assert torch.equal(snapshots[-1], snapshots[chosen - 1])
+
+
+@pytest.mark.parametrize("cause", ["audio", "labels"])
+def test_a_non_finite_loss_names_an_utterance(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str) -> None:
+    """Audio that overflows; or a minibatch without any label, whose mean is 0/0."""
+    audio, splits = load_splits(data)
+    task = load_task("phone", data, audio, splits)
+    if cause == "labels":
+        task.targets = [np.full_like(target, -1) for target in task.targets]
+    else:
+        real = module.load
+        monkeypatch.setattr(module, "load", lambda *rest: real(*rest) * np.nan)
+    with pytest.raises(UserError, match=r"(ann|bob|eve)-\d\d\d"):
+        module.train(CONFIG, tmp_path / "exp", audio, task, 2, 4)
+
+
+def test_network_is_cpcs_without_its_predictors() -> None:
+    model = module.Classifier(CONFIG, 41)
+    names = [name for name, _ in model.named_parameters()]
+    assert not [name for name in names if "predictors" in name]
+    assert model(torch.zeros(2, 3200)).shape == (2, 20, 41)
+    model(0.1 * torch.randn(2, 3200)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
