@@ -49,15 +49,15 @@ FILLERS = {"+NSN+": SPOKEN_NOISE, "+SPN+": SPOKEN_NOISE}
 log = logging.getLogger(__name__)
 
 
-class NoAlignment(Exception):
+class AlignmentError(Exception):
     """Why an utterance has none."""
 
 
 class Task(NamedTuple):
-    """One utterance: its id, its index in the packed audio, its words."""
+    """One utterance: its id, its place in the packed audio, its words."""
 
     utterance: str
-    index: int
+    place: int
     words: list[str]
 
 
@@ -71,10 +71,10 @@ def align(audio: np.ndarray, words: list[str], pronunciations: Pronunciations) -
         Phones, SIL and SPN without gaps from 0 to the end of the audio.
 
     Raises:
-        NoAlignment: no path through the words fits the audio.
+        AlignmentError: no path through the words fits the audio.
     """
     if len(audio) < HOP:
-        raise NoAlignment("shorter than one frame")
+        raise AlignmentError("shorter than one frame")
     error = ""
     for beams in BEAMS:
         try:
@@ -83,7 +83,8 @@ def align(audio: np.ndarray, words: list[str], pronunciations: Pronunciations) -
         except RuntimeError as failure:
             error = str(failure).split(":")[0]
     else:
-        raise NoAlignment(f"its {len(words)} words do not fit its {len(audio) / SAMPLE_RATE:.2f} s of audio ({error})")
+        seconds = len(audio) / SAMPLE_RATE
+        raise AlignmentError(f"its {len(words)} words do not fit its {seconds:.2f} s of audio ({error})")
     edges = [0, *(HOP * start + FRAME_EDGE for start, _ in segments[1:]), len(audio)]
     return [
         Interval(start / SAMPLE_RATE, end / SAMPLE_RATE, phone)
@@ -138,10 +139,10 @@ def _start_worker(data_dir: Path, pronunciations: Pronunciations) -> None:
 def _align_chunk(tasks: list[Task]) -> dict[str, dict[str, str]]:
     """CTM lines and reasons for having none, by utterance."""
     lines, dropped = {}, {}
-    for utterance, index, words in tasks:
+    for utterance, place, words in tasks:
         try:
-            intervals = align(_Worker.audio[index], words, _Worker.pronunciations)
-        except NoAlignment as error:
+            intervals = align(_Worker.audio[place], words, _Worker.pronunciations)
+        except AlignmentError as error:
             dropped[utterance] = str(error)
             continue
         lines[utterance] = "".join(
@@ -205,8 +206,8 @@ def _merge(parts: Path, count: int, ctm: Path) -> dict[str, str]:
 
 def _chunks(audio: PackedAudio, texts: dict[str, str]) -> Iterator[list[Task]]:
     tasks = [
-        Task(utterance, index, texts[utterance].split())
-        for index, utterance in enumerate(audio.utterances)
+        Task(utterance, place, texts[utterance].split())
+        for place, utterance in enumerate(audio.utterances)
         if texts.get(utterance)
     ]
     for start in range(0, len(tasks), CHUNK):
@@ -217,7 +218,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="data_prep.align", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("lang_dir", type=Path)
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: all CPUs)")
+    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: CPUs)")
     parser.add_argument("--oov", choices=("espeak", "spn"), default="espeak", help="words outside cmudict")
     parser.add_argument("--max-dropped", type=int, default=0, metavar="N", help="utterances that may stay unaligned")
     options = parser.parse_args(argv)

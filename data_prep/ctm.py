@@ -55,7 +55,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Interval]]:
             if phone not in PHONE_ID:
                 raise UserError(f"{path}:{number}: {phone} is none of {' '.join(PHONE_ID)}; map it to one of them")
             if (utterance, start) < (last, last_start):
-                raise UserError(f"{path}:{number}: out of order; sort it: LC_ALL=C sort -s -k1,1 -k3,3n -o {path} {path}")
+                raise UserError(f"{path}:{number}: out of order; LC_ALL=C sort -s -k1,1 -k3,3n -o {path} {path}")
             last, last_start = utterance, start
             yield utterance, Interval(start, start + duration, phone)
 

@@ -76,7 +76,7 @@ def _library() -> tuple[ctypes.CDLL, int]:
     data = os.fsencode(loader.get_data_path())
     sample_rate = library.espeak_Initialize(SYNCHRONOUS, BUFFER_MS, data, PHONEME_EVENTS | DONT_EXIT)
     if sample_rate <= 0:
-        raise UserError(f"espeak-ng does not start with the data in {loader.get_data_path()}; reinstall espeakng-loader")
+        raise UserError(f"espeak-ng does not start with {loader.get_data_path()}; reinstall espeakng-loader")
     return library, sample_rate
 
 
@@ -138,7 +138,7 @@ def speak(text: str, voice: str, rate: int = 175, pitch: int = 50) -> tuple[np.n
     if library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, UTF8, None, None) != 0:
         raise UserError(f"espeak-ng could not say {text!r}")
     audio = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.int16)
-    events = []
+    events: list[PhoneEvent] = []
     before = 0
     for sample, mnemonic, number in found:
         start = sample

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 
-# Rare phones on purpose: ZH (treasure), OY (voyage), UH (wool), TH (moth), JH (giant), AW (cloud), NG (king), Y (yacht).
+# Rare phones: ZH (treasure), OY (voyage), UH (wool), TH (moth), JH (giant), AW (cloud), NG (king), Y (yacht).
 WORDS = {
     "adjective": """
         ancient azure beige bitter blue bright broken brown calm careful cheap cheerful clever cloudy coarse cold

@@ -114,7 +114,8 @@ def make_corpus(folder: Path, voices: list[Voice], minutes: float, seed: int) ->
                         said += len(audio) / SAMPLE_RATE
                         number += 1
                         count += 1
-            speakers.write(f"{reader:<5}| {voice.sex} | synthetic |{said / 60:6.2f} | espeak-ng en-us+{voice.variant}\n")
+            name = f"espeak-ng en-us+{voice.variant}"
+            speakers.write(f"{reader:<5}| {voice.sex} | synthetic |{said / 60:6.2f} | {name}\n")
     return count
 
 

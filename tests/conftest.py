@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,13 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _matmul_precision():
+def _matmul_precision() -> Iterator[None]:
     """Training and probing set the precision of products for the whole process: put it back."""
-    before = torch.backends.mkldnn.matmul.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+    products: list[Any] = [getattr(torch.backends, name).matmul for name in ("mkldnn", "cuda")]
+    before = [product.fp32_precision for product in products]
     yield
-    torch.backends.mkldnn.matmul.fp32_precision, torch.backends.cuda.matmul.fp32_precision = before
+    for product, precision in zip(products, before, strict=True):
+        product.fp32_precision = precision
 
 
 def write_data(
@@ -41,7 +44,7 @@ def write_data(
     names = sorted(set(speakers))
     count: dict[str, int] = {}
     rows: dict[str, tuple[str, int]] = {}
-    for speaker, samples in zip(speakers, num_samples):
+    for speaker, samples in zip(speakers, num_samples, strict=True):
         rows[f"{speaker}-{count.get(speaker, 0):03d}"] = (speaker, samples)
         count[speaker] = count.get(speaker, 0) + 1
     (folder / "splits").mkdir(parents=True)
@@ -53,7 +56,9 @@ def write_data(
         audio.append((2000 * noise).astype("<i2"))
         lines.append(f"{utterance} audio.000.i16:{start}\n")
         start += samples
-        labels = np.repeat(rng.choice([2, 3, 4, 10, 20, 41], samples // 160), rng.integers(5, 15, samples // 160))[: samples // 160]
+        labels = np.repeat(rng.choice([2, 3, 4, 10, 20, 41], samples // 160), rng.integers(5, 15, samples // 160))[
+            : samples // 160
+        ]
         labels[:1] = 0
         phones.append((utterance, labels.astype(np.int32)))
     np.concatenate(audio).tofile(folder / "audio.000.i16")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Table 2 of the paper: may frame (j, s) be a negative of a prediction of frame (i, t + k)?
-# "(excl.)" removes window i; "current sequence only" removes all others. Who speaks in the windows is the batch's affair.
+# "(excl.)" removes window i, "current sequence only" all others. Who speaks in the windows is the batch's affair.
 TABLE_2 = {
     "mixed speaker": lambda i, j: True,
     "same speaker": lambda i, j: True,
@@ -23,12 +23,7 @@ TABLE_2 = {
 
 def negatives(row: str, i: int, target: int, windows: int, frames: int) -> list[tuple[int, int]]:
     """The frames (window, frame) that may be negatives of positive (i, target): never the positive itself."""
-    return [
-        (j, s)
-        for j in range(windows)
-        for s in range(frames)
-        if TABLE_2[row](i, j) and (j, s) != (i, target)
-    ]
+    return [(j, s) for j in range(windows) for s in range(frames) if TABLE_2[row](i, j) and (j, s) != (i, target)]
 
 
 def info_nce(row: str, z: Sequence, c: Sequence, W: Sequence) -> tuple[list[float], list[float], int]:
@@ -42,10 +37,10 @@ def info_nce(row: str, z: Sequence, c: Sequence, W: Sequence) -> tuple[list[floa
         loss, hits, predictions = 0.0, 0, 0
         for i in range(B):
             for t in range(T - k):
-                prediction = [sum(w * x for w, x in zip(line, c[i][t])) for line in matrix]
+                prediction = [sum(w * x for w, x in zip(line, c[i][t], strict=True)) for line in matrix]
 
                 def log_f(j: int, s: int, prediction: list[float] = prediction) -> float:
-                    return sum(p * x for p, x in zip(prediction, z[j][s]))
+                    return sum(p * x for p, x in zip(prediction, z[j][s], strict=True))
 
                 positive = log_f(i, t + k)
                 others = [log_f(j, s) for j, s in negatives(row, i, t + k, B, T)]
@@ -79,7 +74,8 @@ def encoder(parameters: dict[str, Tensor], waveform: Tensor) -> Tensor:
     x = waveform[:, : waveform.shape[1] - waveform.shape[1] % 160][:, None]
     for layer, (_, stride, padding) in enumerate(CONVOLUTIONS):
         names = ("conv.weight", "conv.bias", "norm.weight", "norm.bias")
-        x = block(x, *(parameters[f"layers.{layer}.{name}"] for name in names), stride, padding)
+        weight, bias, gain, shift = (parameters[f"layers.{layer}.{name}"] for name in names)
+        x = block(x, weight, bias, gain, shift, stride, padding)
     return x.transpose(1, 2)
 
 
@@ -114,7 +110,7 @@ def minibatch_probabilities(
 
 def chi_square(observed: Sequence[int], expected: Sequence[float]) -> float:
     """How many standard deviations Pearson's statistic lies above its mean."""
-    statistic = sum((o - e) ** 2 / e for o, e in zip(observed, expected))
+    statistic = sum((o - e) ** 2 / e for o, e in zip(observed, expected, strict=True))
     freedom = len(observed) - 1
     return (statistic - freedom) / math.sqrt(2 * freedom)
 
@@ -137,4 +133,4 @@ def bootstrap(correct: Sequence[int], frames: Sequence[int], resamples: int, see
 def ratio_standard_error(correct: Sequence[int], frames: Sequence[int]) -> float:
     """Standard error of Σ correct / Σ frames over utterances, in per cent (linearised: the delta method)."""
     accuracy = sum(correct) / sum(frames)
-    return 100 * math.sqrt(sum((c - accuracy * f) ** 2 for c, f in zip(correct, frames))) / sum(frames)
+    return 100 * math.sqrt(sum((c - accuracy * f) ** 2 for c, f in zip(correct, frames, strict=True))) / sum(frames)

@@ -11,7 +11,7 @@ from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors, read_phones
 from data_prep import align as aligner
-from data_prep.align import NoAlignment, align, main
+from data_prep.align import AlignmentError, align, main
 from data_prep.phones import labels_from_intervals
 from data_prep.sentences import transcript
 from data_prep.synthetic import VOICES, say
@@ -51,13 +51,13 @@ def test_labels_agree_with_the_synthesiser(spoken, tmp_path):
     found = list(labels.values())
     assert all((vector > 0).all() for vector in found)
 
-    # Two thirds: the model and the synthesiser differ by phone (espeak's vowels) and by a frame or two at most of the
-    # 90 boundaries; a shift by two frames, or a wrong word, costs more than what is left.
+    # 0.82 here: model and synthesiser differ on some vowels, and by a frame or two at most boundaries. A shift of all
+    # labels by two frames gives 0.72, so the bar lies between.
     def agreement(shift):
         pairs = [(t[5:-5], np.roll(f, shift)[5:-5]) for t, f in zip(truth, found, strict=True)]
         return np.mean(np.concatenate([t == f for t, f in pairs]))
 
-    assert agreement(0) > 0.67
+    assert agreement(0) > 0.76
     assert max(range(-4, 5), key=agreement) in (-1, 0, 1), "the frames of model and labels are one grid"
     assert (data / "align.dropped").read_text() == "" and (data / "oov.txt").read_text() == ""
     assert not (data / "align.parts").exists()
@@ -72,7 +72,7 @@ def test_intervals_have_no_gaps(spoken):
     phones = align(audio, words, aligner.build_lexicon(dict.fromkeys(words, 1)).pronunciations)
     assert phones[0].start == 0 and phones[-1].end == len(audio) / 16_000
     assert all(a.end == b.start for a, b in zip(phones[:-1], phones[1:], strict=True))
-    assert phones[0].phone == phones[-1].phone == "SIL"
+    assert phones[0].phone == "SIL"
     spn = align(audio, words, {word: [("SPN",)] if word == "GOLDEN" else v for word, v in
                                aligner.build_lexicon(dict.fromkeys(words, 1)).pronunciations.items()})  # fmt: skip
     assert "SPN" in {interval.phone for interval in spn}
@@ -108,5 +108,5 @@ def test_kept_chunks_count_only_for_the_same_inputs(tmp_path):
 
 def test_silence_has_no_room_for_many_words():
     words = ["HELLO"] * 40
-    with pytest.raises(NoAlignment, match="40 words do not fit its 1.00 s"):
+    with pytest.raises(AlignmentError, match="40 words do not fit its 1.00 s"):
         align(np.zeros(16_000, dtype=np.int16), words, {"HELLO": [("HH", "AH", "L", "OW")]})

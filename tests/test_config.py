@@ -26,7 +26,12 @@ def test_defaults_are_the_papers() -> None:
 
 @pytest.mark.parametrize(
     "settings, candidates",  # facts of the paper's minibatch: 8 windows of 128 frames
-    [({}, 1024), ({"candidates": "other_windows"}, 897), ({"candidates": "current_window"}, 128), ({"negatives": 10}, 11)],
+    [
+        ({}, 1024),
+        ({"candidates": "other_windows"}, 897),
+        ({"candidates": "current_window"}, 128),
+        ({"negatives": 10}, 11),
+    ],
 )
 def test_number_of_candidates(settings: dict, candidates: int) -> None:
     assert Config(**settings).num_candidates == candidates
@@ -45,7 +50,9 @@ def test_only_other_windows_of_mixed_speakers_bound_the_information() -> None:
 def test_later_files_and_overrides_win(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("channels: 32\nsteps: 4\nupdates: 10\n")
     (tmp_path / "b.yaml").write_text("steps: 6\nseed: 3\n")
-    config = load_config([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["seed=9", "negatives=all", "candidates=other_windows"])
+    config = load_config(
+        [tmp_path / "a.yaml", tmp_path / "b.yaml"], ["seed=9", "negatives=all", "candidates=other_windows"]
+    )
     assert (config.channels, config.steps, config.updates, config.seed) == (32, 6, 10, 9)
     assert (config.negatives, config.candidates) == ("all", "other_windows")
 
@@ -65,7 +72,12 @@ def test_numbers_as_people_write_them(tmp_path: Path, written: str) -> None:
 
 @pytest.mark.parametrize(
     "key, nearest",
-    [("learning_rat", "learning_rate"), ("canidates", "candidates"), ("step", "steps"), ("batch-composition", "batch_composition")],
+    [
+        ("learning_rat", "learning_rate"),
+        ("canidates", "candidates"),
+        ("step", "steps"),
+        ("batch-composition", "batch_composition"),
+    ],
 )
 def test_unknown_key_names_the_nearest_and_the_place(tmp_path: Path, key: str, nearest: str) -> None:
     (tmp_path / "mine.yaml").write_text(f"{key}: 1\n")
@@ -147,5 +159,14 @@ def test_recipes_configurations_load_and_are_complete(path: Path) -> None:
 
 def test_librispeech100_is_the_paper() -> None:
     config = load_config([ROOT / "recipes" / "librispeech100" / "conf" / "cpc.yaml"])
-    for key in ("channels", "context_dim", "steps", "window_samples", "windows", "accumulate", "updates", "learning_rate"):
+    for key in (
+        "channels",
+        "context_dim",
+        "steps",
+        "window_samples",
+        "windows",
+        "accumulate",
+        "updates",
+        "learning_rate",
+    ):
         assert getattr(config, key) == getattr(Config(), key), key

@@ -25,7 +25,8 @@ def run_ctm(data, text, *options):
 
 def test_labels(data):
     a, b, sil = PHONE_ID["AA"], PHONE_ID["B"], PHONE_ID["SIL"]
-    ctm = ";; a comment\n1-a 1 0.00 0.03 SIL\n1-a 1 0.03 0.02 AA1 0.9\n1-a 1 0.06 0.06 B\n1-b 1 0 0.05 SIL 1.00\n9-z 1 0 1 AA\n"
+    ctm = ";; a comment\n1-a 1 0.00 0.03 SIL\n1-a 1 0.03 0.02 AA1 0.9\n1-a 1 0.06 0.06 B\n"
+    ctm += "1-b 1 0 0.05 SIL 1.00\n9-z 1 0 1 AA\n"
     assert run_ctm(data, ctm) == {"1-a": [sil] * 3 + [a] * 2 + [0] + [b] * 4, "1-b": [sil] * 5}
     assert (data / "ctm.dropped").read_text() == "" and (data.parent / "lang/phones.txt").is_file()
 

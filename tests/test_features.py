@@ -56,7 +56,7 @@ def test_frames_stand_where_their_utterance_is(store: FeatureStore, data: Path) 
 def test_order_of_the_audio_is_kept(data: Path, tmp_path: Path) -> None:
     audio = PackedAudio(data, ["eve-003", "ann-001"])
     store = FeatureStore.extract(tmp_path / "x.f16", audio, Marks())
-    expected = dict(zip(PackedAudio(data).utterances, frames_of(data)))
+    expected = dict(zip(PackedAudio(data).utterances, frames_of(data), strict=True))
     for i, utterance in enumerate(["eve-003", "ann-001"]):
         np.testing.assert_array_equal(store[i].numpy(), expected[utterance].astype(np.float32))
 
@@ -86,11 +86,16 @@ def test_a_pass_gives_every_labelled_frame_once_with_its_target(
     utterances = [7, 0, 30]
     targets = [np.arange(len(store[i])) + 1000 * i for i in utterances]
     targets[0][::3] = -1
-    expected = sorted((int(y), tuple(x.tolist())) for i, ys in zip(utterances, targets) for x, y in zip(store[i], ys) if y >= 0)
+    expected = sorted(
+        (int(y), tuple(x.tolist()))
+        for i, ys in zip(utterances, targets, strict=True)
+        for x, y in zip(store[i], ys, strict=True)
+        if y >= 0
+    )
     passes = [[(x, y) for x, y in store.shuffled(utterances, targets, 32, seed)] for seed in (1, 1, 2)]
     for batches in passes:
         assert all(len(x) == len(y) <= 32 for x, y in batches)
-        assert sorted((int(b), tuple(a.tolist())) for x, y in batches for a, b in zip(x, y)) == expected
+        assert sorted((int(b), tuple(a.tolist())) for x, y in batches for a, b in zip(x, y, strict=True)) == expected
     orders = [torch.cat([y for _, y in batches]).tolist() for batches in passes]
     assert orders[0] == orders[1] != orders[2] and orders[0] != sorted(orders[0])
 

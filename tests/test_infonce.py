@@ -69,7 +69,9 @@ def test_loss_and_accuracy_equal_the_loops(row: str, scale: float) -> None:
 def test_settings_differ() -> None:
     """Otherwise the comparison above would not notice a setting that is passed over."""
     z, c, W = random_case(1)
-    losses = {info_nce(predictions(c, W), z, s).loss.sum().item() for s in ("minibatch", "other_windows", "current_window")}
+    losses = {
+        info_nce(predictions(c, W), z, s).loss.sum().item() for s in ("minibatch", "other_windows", "current_window")
+    }
     assert len(losses) == 3
 
 
@@ -122,7 +124,7 @@ def test_all_candidates_are_those_of_the_definition(row: str, seen: list) -> Non
     info_nce([ones], z, PAPER_SETTINGS[row][1])
     ((logits, target),) = seen
     predicted = [(i, t + 1) for i in range(B) for t in range(T - 1)]
-    for scores, column, (i, s) in zip(logits, target, predicted):
+    for scores, column, (i, s) in zip(logits, target, predicted, strict=True):
         assert scores[column].item() == i * T + s
         found = scores[torch.isfinite(scores)].int().tolist()
         assert sorted(found) == sorted(j * T + r for j, r in [(i, s), *oracles.negatives(row, i, s, B, T)])
@@ -136,7 +138,7 @@ def test_sampled_negatives_are_uniform_over_the_candidates(row: str, seen: list)
     ((logits, target),) = seen
     assert logits.shape == (B * (T - 1), count + 1)
     predicted = [(i, t + 1) for i in range(B) for t in range(T - 1)]
-    for scores, column, (i, s) in zip(logits, target, predicted):
+    for scores, column, (i, s) in zip(logits, target, predicted, strict=True):
         drawn = scores.int().tolist()
         assert drawn.pop(int(column)) == i * T + s
         allowed = [j * T + r for j, r in oracles.negatives(row, i, s, B, T)]
@@ -166,7 +168,9 @@ def test_one_sampled_negative_has_the_mean_loss_of_all_pairs() -> None:
         for t in range(T - 1):
             scores = z.view(-1, D) @ predicted[0][i, t]
             own = i * T + t + 1
-            pairs.append(sum(math.log1p(math.exp(scores[n] - scores[own])) for n in range(B * T) if n != own) / (B * T - 1))
+            pairs.append(
+                sum(math.log1p(math.exp(scores[n] - scores[own])) for n in range(B * T) if n != own) / (B * T - 1)
+            )
     error = sampled.std().item() / math.sqrt(len(sampled))
     assert sampled.mean().item() == pytest.approx(sum(pairs) / len(pairs), abs=4 * error)  # 4 standard errors
 

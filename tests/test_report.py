@@ -80,12 +80,17 @@ def test_results_json_holds_one_object_a_number(exp: Path, data: Path) -> None:
     results, _ = report(exp, data)
     assert len(results) == 14
     for result in results:
-        assert {"table", "row", "task", "probe", "accuracy", "ci95", "seed", "updates", "config", "commit"} <= set(result)
+        assert {"table", "row", "task", "probe", "accuracy", "ci95", "seed", "updates", "config", "commit"} <= set(
+            result
+        )
         assert result["table"] == 1 and result["task"] in ("phone", "speaker") and result["commit"] == "abc1234567"
         assert result["ci95"][0] <= result["accuracy"] <= result["ci95"][1]
     by_key = {(r["row"], r["task"]): r for r in results}
     assert by_key["CPC, mixed speaker", "speaker"]["accuracy"] == 60
-    assert by_key["CPC, mixed speaker", "phone"]["seed"] == 4 and by_key["CPC, same speaker", "phone"]["candidates"] == 1024
+    assert (
+        by_key["CPC, mixed speaker", "phone"]["seed"] == 4
+        and by_key["CPC, same speaker", "phone"]["candidates"] == 1024
+    )
     assert by_key["CPC, same speaker", "phone"]["config"]["batch_composition"] == "same_speaker"
     assert by_key["supervised", "phone"]["probe"] == "end_to_end" and by_key["MFCC, 13", "phone"]["config"] is None
 
@@ -94,11 +99,18 @@ def test_table_1_stands_beside_the_papers(exp: Path, data: Path) -> None:
     _, text = report(exp, data)
     for label, paper in PAPER.items():
         assert cells(text, label)[2:4] == list(paper), label
-    assert cells(text, "CPC, mixed speaker")[0].startswith("50.0 (") and cells(text, "CPC, mixed speaker")[1].startswith("60.0 (")
-    assert cells(text, "supervised")[:2] == [c for c in cells(text, "supervised")[:2] if re.fullmatch(r"[78]0\.0 \(\d+\.\d–\d+\.\d\)", c)]
+    assert cells(text, "CPC, mixed speaker")[0].startswith("50.0 (") and cells(text, "CPC, mixed speaker")[
+        1
+    ].startswith("60.0 (")
+    assert cells(text, "supervised")[:2] == [
+        c for c in cells(text, "supervised")[:2] if re.fullmatch(r"[78]0\.0 \(\d+\.\d–\d+\.\d\)", c)
+    ]
     assert cells(text, "most frequent class")[:2] == ["17.5", "5.2"]
     assert cells(text, "CPC, mixed speaker")[4:] == ["1,200", "1024"]
-    order = [text.index(f"| {label} |") for label in ("most frequent class", "random initialisation", "MFCC, 13", "CPC, mixed speaker")]
+    order = [
+        text.index(f"| {label} |")
+        for label in ("most frequent class", "random initialisation", "MFCC, 13", "CPC, mixed speaker")
+    ]
     assert order == sorted(order)
 
 
@@ -155,7 +167,9 @@ def test_settings_have_the_papers_names(composition: str, candidates: str, name:
     assert module.setting_name({"batch_composition": composition, "candidates": candidates}) == name
 
 
-def test_without_write_the_table_is_printed_and_nothing_written(exp: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
+def test_without_write_the_table_is_printed_and_nothing_written(
+    exp: Path, data: Path, capsys: pytest.CaptureFixture
+) -> None:
     before = sorted(exp.rglob("*"))
     module.main([str(exp), "--data", str(data)])
     assert cells(capsys.readouterr().out, "MFCC, 13")[0].startswith("40.0")

@@ -53,7 +53,7 @@ def test_mfcc_differences_equal_kaldis_formula() -> None:
     """Δ_t = Σ_{n=1,2} n (c_{t+n} − c_{t−n}) / (2 Σ n²), the edges repeated; the second are those of the first."""
     waveform = noise(30 * HOP)
     cepstra, expected = MFCC()([waveform])[0], []
-    for order in range(3):
+    for _ in range(3):
         expected.append(cepstra)
         last = len(cepstra) - 1
         cepstra = torch.stack([
@@ -66,7 +66,7 @@ def test_mfcc_differences_equal_kaldis_formula() -> None:
 
 def test_mfcc_is_deterministic_and_a_batch_equals_its_utterances() -> None:
     waveforms = [noise(n, n) for n in LENGTHS]
-    for together, waveform in zip(MFCC()(waveforms), waveforms):
+    for together, waveform in zip(MFCC()(waveforms), waveforms, strict=True):
         assert torch.equal(together, MFCC()([waveform])[0])
 
 
@@ -84,11 +84,13 @@ def test_frames_are_the_networks_and_n_over_160(model: CPC, layer: str, dim: int
 @pytest.mark.parametrize("layer", ["c", "z"])
 @pytest.mark.parametrize("window", [None, 800])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_a_batch_equals_its_utterances_to_the_last_frame(model: CPC, layer: str, window: int | None, bf16: bool) -> None:
+def test_a_batch_equals_its_utterances_to_the_last_frame(
+    model: CPC, layer: str, window: int | None, bf16: bool
+) -> None:
     """Longer neighbours must not reach into an utterance's end, where its own padding counts."""
     frames = CPCFrames("x", model, layer, window, bf16=bf16)
     waveforms = [noise(n, n) for n in LENGTHS]
-    for together, waveform in zip(frames(waveforms), waveforms):
+    for together, waveform in zip(frames(waveforms), waveforms, strict=True):
         # The encoder runs utterance by utterance; the recurrence is fp32 in both, of a matrix of other height.
         torch.testing.assert_close(together, frames([waveform])[0], rtol=0, atol=1e-6)
 

@@ -66,10 +66,17 @@ def test_difference_is_paired() -> None:
 
 def test_difference_of_independent_errors_has_the_interval_of_their_sum() -> None:
     a, b = score(5), score(6, p=0.5)
-    b = Score(a.utterances, [round(c * f / g) for c, f, g in zip(b.correct, a.frames, b.frames)], a.frames)
-    error = 100 * np.sqrt(
-        sum(((x - a.accuracy / 100 * f) - (y - b.accuracy / 100 * f)) ** 2 for x, y, f in zip(a.correct, b.correct, a.frames))
-    ) / sum(a.frames)
+    b = Score(a.utterances, [round(c * f / g) for c, f, g in zip(b.correct, a.frames, b.frames, strict=True)], a.frames)
+    error = (
+        100
+        * np.sqrt(
+            sum(
+                ((x - a.accuracy / 100 * f) - (y - b.accuracy / 100 * f)) ** 2
+                for x, y, f in zip(a.correct, b.correct, a.frames, strict=True)
+            )
+        )
+        / sum(a.frames)
+    )
     value, low, high = a.difference(b)
     assert value == pytest.approx(a.accuracy - b.accuracy)
     assert (low, high) == pytest.approx((value - 1.96 * error, value + 1.96 * error), abs=0.3 * error)  # as above

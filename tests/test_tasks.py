@@ -31,7 +31,7 @@ def test_phone_targets_are_kaldis_ids_minus_one(data: Path) -> None:
     task = load_task("phone", data, audio, splits)
     assert (task.name, task.classes) == ("phone", 41)
     labels = kaldiio.load_scp(str(data / "phones.scp"))  # another reader than the library's
-    for utterance, target, samples in zip(audio.utterances, task.targets, audio.num_samples):
+    for utterance, target, samples in zip(audio.utterances, task.targets, audio.num_samples, strict=True):
         np.testing.assert_array_equal(target, labels[utterance].astype(int) - 1)
         assert len(target) == samples // 160 and target[0] == -1 and target.dtype == np.int64
 
@@ -40,7 +40,7 @@ def test_speaker_targets(data: Path) -> None:
     audio, splits = load_splits(data)
     task = load_task("speaker", data, audio, splits)
     assert task.classes == 3
-    for utterance, target, samples in zip(audio.utterances, task.targets, audio.num_samples):
+    for utterance, target, samples in zip(audio.utterances, task.targets, audio.num_samples, strict=True):
         assert target.tolist() == [["ann", "bob", "eve"].index(utterance[:3])] * (samples // 160)
 
 

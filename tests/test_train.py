@@ -26,7 +26,7 @@ from cpc_speech.infonce import PAPER_SETTINGS
 from cpc_speech.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {
+SMALL: dict[str, Any] = {
     "channels": 16, "context_dim": 8, "steps": 3, "window_samples": 3200, "windows": 4, "updates": 10, "accumulate": 2,
     "log_every": 3, "dev_every": 4, "dev_minibatches": 2, "checkpoint_every": 5, "final_learning_rate": 1e-5, "seed": 7,
     "warmup_updates": 2,
@@ -39,7 +39,10 @@ def arguments(data: Path, exp: Path, **settings: Any) -> list[str]:
 
 def lines(exp: Path) -> list[dict]:
     """metrics.jsonl without the speed, which is a matter of the moment."""
-    return [{k: v for k, v in json.loads(line).items() if k != "speed"} for line in (exp / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "speed"}
+        for line in (exp / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def latest(exp: Path) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def assert_equal_states(a: Any, b: Any) -> None:
                 assert_equal_states(a[key], b[key])
     elif isinstance(a, list | tuple):
         assert len(a) == len(b)
-        for x, y in zip(a, b):
+        for x, y in zip(a, b, strict=True):
             assert_equal_states(x, y)
     else:
         assert a == b
@@ -83,7 +86,9 @@ module.main(sys.argv[1:])
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-@pytest.mark.parametrize("settings", [{"precision": "bf16"}, {"precision": "fp32", "negatives": 6, "batch_composition": "same_speaker"}])
+@pytest.mark.parametrize(
+    "settings", [{"precision": "bf16"}, {"precision": "fp32", "negatives": 6, "batch_composition": "same_speaker"}]
+)
 def test_ten_updates_equal_five_a_kill_and_five_bit_for_bit(data: Path, tmp_path: Path, settings: dict) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     module.main(arguments(data, whole, **settings))
@@ -165,7 +170,9 @@ def test_a_non_finite_loss_stops_before_the_update_and_names_the_windows(
 
 @pytest.mark.parametrize("row", sorted(PAPER_SETTINGS))
 @pytest.mark.parametrize("negatives", ["all", 5])
-def test_loss_starts_near_chance_and_every_setting_runs(data: Path, tmp_path: Path, row: str, negatives: int | str) -> None:
+def test_loss_starts_near_chance_and_every_setting_runs(
+    data: Path, tmp_path: Path, row: str, negatives: int | str
+) -> None:
     composition, candidates = PAPER_SETTINGS[row]
     settings = {"batch_composition": composition, "candidates": candidates, "negatives": negatives}
     exp = tmp_path / "exp"
@@ -182,7 +189,9 @@ def test_loss_starts_near_chance_and_every_setting_runs(data: Path, tmp_path: Pa
         assert not torch.equal(before[name], after[name]), f"{name} was not updated"
 
 
-def test_same_speaker_minibatches_are_what_the_loss_is_given(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_speaker_minibatches_are_what_the_loss_is_given(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The noise of each speaker of this corpus has its own power: windows of one minibatch must share theirs."""
     real, spreads = module.cpc_loss, []
 
@@ -217,7 +226,9 @@ def test_summary_counts_the_audio_heard(data: Path, tmp_path: Path) -> None:
     assert summary["log_n_minus_loss_is_a_bound"] is False
 
 
-def test_without_dev_the_training_goes_on_with_a_warning(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_dev_the_training_goes_on_with_a_warning(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (data / "splits" / "dev.list").write_text("")
     module.main(arguments(data, tmp_path / "exp", updates=1))
     assert "no dev loss" in caplog.text
@@ -237,13 +248,19 @@ def test_learning_rate_schedule() -> None:
     config = Config(updates=110, warmup_updates=10, learning_rate=1e-3, final_learning_rate=1e-4)
     rates = [module.learning_rate(config, update) for update in range(111)]
     assert rates[:10] == pytest.approx([1e-4 * (i + 1) for i in range(10)])
-    assert rates[10] == pytest.approx(1e-3) and rates[60] == pytest.approx((1e-3 + 1e-4) / 2) and rates[110] == pytest.approx(1e-4)
-    assert all(a > b for a, b in zip(rates[10:], rates[11:]))
+    assert (
+        rates[10] == pytest.approx(1e-3)
+        and rates[60] == pytest.approx((1e-3 + 1e-4) / 2)
+        and rates[110] == pytest.approx(1e-4)
+    )
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
     constant = Config(updates=100)
     assert {module.learning_rate(constant, update) for update in range(100)} == {2e-4}
 
 
-def test_accumulated_minibatches_equal_one_gradient_of_their_mean(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accumulated_minibatches_equal_one_gradient_of_their_mean(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One update of 3 minibatches: Adam's first moment is (1 − β₁) times the gradient of the mean loss."""
     seen: list[tuple[torch.Tensor, tuple]] = []
     real = module.cpc_loss
@@ -260,7 +277,7 @@ def test_accumulated_minibatches_equal_one_gradient_of_their_mean(data: Path, tm
     model = build_model(config)
     torch.stack([real(model, waveform, config, *draw).loss.mean() for waveform, draw in seen]).mean().backward()
     moments = latest(tmp_path / "exp")["optimizer"]["state"]
-    for (name, parameter), moment in zip(model.named_parameters(), moments.values()):
+    for (name, parameter), moment in zip(model.named_parameters(), moments.values(), strict=True):
         assert parameter.grad is not None
         scale = parameter.grad.abs().max().item()
         # fp32: the same sums in another order.

@@ -32,7 +32,9 @@ def test_every_window_of_every_utterance_is_reached_and_nothing_else(same_speake
 
 @pytest.mark.parametrize("same_speaker", [False, True])
 @pytest.mark.parametrize("windows", [1, 2])
-def test_windows_of_a_minibatch_never_overlap_and_share_a_speaker_where_they_should(same_speaker: bool, windows: int) -> None:
+def test_windows_of_a_minibatch_never_overlap_and_share_a_speaker_where_they_should(
+    same_speaker: bool, windows: int
+) -> None:
     draw = sampler(same_speaker, windows)
     mixed = 0
     for update in range(400):
@@ -103,7 +105,9 @@ def test_too_small_a_corpus_is_refused_at_once(lengths: list[int], windows: int,
 
 
 @pytest.mark.parametrize("same_speaker", [False, True])
-@pytest.mark.parametrize("lengths", [[16_000, 100_000], [16_000], [26_000], [40_000], [9000, 9000], [2000] * 7 + [2001]])
+@pytest.mark.parametrize(
+    "lengths", [[16_000, 100_000], [16_000], [26_000], [40_000], [9000, 9000], [2000] * 7 + [2001]]
+)
 def test_what_the_constructor_accepts_can_be_drawn(lengths: list[int], same_speaker: bool) -> None:
     """Eight windows of 2,000 samples just fit into 16,000, but random starts practically never find that. Such a
     speaker must be left out, or refused, before the first update: an error at update 100,000 could not be mended."""
@@ -128,7 +132,7 @@ def test_load_gives_the_samples_and_no_others(data: Path) -> None:
     last = int(audio.num_samples[35]) - 320
     batch = load(audio, [Window(0, 0), Window(7, 5), Window(35, last)], 320)
     assert batch.dtype == np.float32 and batch.shape == (3, 320)
-    for row, (u, start) in zip(batch, [(0, 0), (7, 5), (35, last)]):
+    for row, (u, start) in zip(batch, [(0, 0), (7, 5), (35, last)], strict=True):
         np.testing.assert_array_equal(row * 32768, everything[starts[u] + start :][:320])
     with pytest.raises(IndexError):
         load(audio, [Window(0, int(audio.num_samples[0]) - 319)], 320)
