@@ -29,8 +29,9 @@ def save(exp: Path, state: dict[str, Any], keep: int) -> Path:
     path = exp / "checkpoints" / f"update-{state['update']:08d}.pt"
     with atomic_write(path, "wb") as file:
         torch.save(state, file)
-    for old in _newest_first(exp)[keep:]:
-        old.unlink()
+    paths = _newest_first(exp)
+    for old in [p for p in paths if p.name > path.name] + [p for p in paths if p.name <= path.name][keep:]:
+        old.unlink()  # a newer one than what was just saved was damaged: the run went back behind it
     return path
 
 
@@ -78,7 +79,9 @@ def settle_config(exp: Path, config: Config) -> None:
     may_change = {"log_every", "dev_every", "checkpoint_every", "keep_checkpoints"}
     changed = [f"{key} {before.get(key)!r} → {now[key]!r}" for key in now if before.get(key) != now[key]]
     if [change for change in changed if change.split()[0] not in may_change]:
-        raise UserError(f"{exp} was begun with another configuration ({'; '.join(changed)}); take another --exp or remove it")
+        raise UserError(
+            f"{exp} was begun with another configuration ({'; '.join(changed)}); take another --exp or remove it"
+        )
 
 
 def _newest_first(exp: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +103,12 @@ def _check(key: str, value: Any) -> None:
         kind = float if isinstance(default, float) else int
         numeric = (int, float) if kind is float else int
         if isinstance(value, bool) or not isinstance(value, numeric):
-            expected = "'all' or a whole number" if key == "negatives" else "a number" if kind is float else "a whole number"
+            expected = (
+                "'all' or a whole number" if key == "negatives" else "a number" if kind is float else "a whole number"
+            )
             raise UserError(f"{key}: {value!r} is not {expected}")
+        if not math.isfinite(value):
+            raise UserError(f"{key}: {value} is no finite number")
         if value < 0 or (value == 0 and key not in _MAY_BE_ZERO):
             raise UserError(f"{key}: {value} is too small")
 
@@ -148,5 +153,8 @@ def load_config(files: Iterable[str | Path], overrides: Iterable[str] = ()) -> C
         key, equals, value = override.partition("=")
         if not equals:
             raise UserError(f"{override}: write it as key=value")
-        settings |= _known({key: yaml.safe_load(value)}, override)
+        try:
+            settings |= _known({key: yaml.safe_load(value)}, override)
+        except yaml.YAMLError as error:
+            raise UserError(f"{override}: the value is not valid YAML ({error})") from error
     return Config(**settings)

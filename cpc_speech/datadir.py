@@ -28,7 +28,9 @@ def read_table(path: str | Path) -> dict[str, str]:
             if key in table:
                 raise UserError(f"{path}:{number}: {key} stands here a second time; keep one of the two lines")
             if key < previous:
-                raise UserError(f"{path}:{number}: {key} comes after {previous}; sort it: LC_ALL=C sort -o {path} {path}")
+                raise UserError(
+                    f"{path}:{number}: {key} comes after {previous}; sort it: LC_ALL=C sort -o {path} {path}"
+                )
             table[key] = value.strip()
             previous = key
     return table

@@ -42,7 +42,7 @@ class FeatureStore:
                 for batch in batches_by_length(audio.num_samples):
                     waveforms = [torch.from_numpy(audio[i].astype(np.float32) / 32768) for i in batch]
                     for i, rows in zip(batch, representation(waveforms)):
-                        if len(rows) != frames[i] or not torch.isfinite(rows).all():
+                        if len(rows) != frames[i] or not torch.isfinite(rows.half()).all():
                             raise UserError(
                                 f"{audio.utterances[i]}: {representation.name} gave {len(rows)} frames where {frames[i]} "
                                 "finite ones are due; check its audio"
@@ -70,7 +70,9 @@ class FeatureStore:
         """Standardised frames of utterance i: (T, D) float32."""
         return self._normalise(self._matrix[self.rows(i)])
 
-    def shuffled(self, utterances: Sequence[int], targets: Sequence[np.ndarray], batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def shuffled(
+        self, utterances: Sequence[int], targets: Sequence[np.ndarray], batch: int, seed: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over the frames with a target ≥ 0, in random minibatches (batch, D), (batch,).
 
         Utterances are shuffled, gathered to pools, and frames are shuffled within a pool: reads stay

@@ -71,9 +71,7 @@ def write_int_vectors(ark: str | Path, scp: str | Path, items: Iterable[tuple[st
     return len(lines)
 
 
-def read_int_vectors(
-    scp: str | Path, utterances: Iterable[str] | None = None
-) -> Iterator[tuple[str, np.ndarray]]:
+def read_int_vectors(scp: str | Path, utterances: Iterable[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
     """Yield ``(utterance, int32 copy)`` in the order of ``utterances`` (default: all, in the index's order).
 
     Raises:

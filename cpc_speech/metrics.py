@@ -33,7 +33,13 @@ class Metrics:
     def write(self, split: str, update: int, result: InfoNCE, **values: float) -> None:
         """One line: loss in nats and accuracy of every step ahead, and further values."""
         loss, accuracy = result.loss.tolist(), result.accuracy.tolist()
-        line = {"split": split, "update": update, "loss": sum(loss) / len(loss), "loss_by_step": loss, "accuracy_by_step": accuracy}
+        line = {
+            "split": split,
+            "update": update,
+            "loss": sum(loss) / len(loss),
+            "loss_by_step": loss,
+            "accuracy_by_step": accuracy,
+        }
         self._file.write(json.dumps(line | values) + "\n")
         self._file.flush()
         self._board.add_scalar(f"{split}/loss", line["loss"], update)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,9 @@ from cpc_speech.train import set_matmul_precision
 
 log = logging.getLogger(__name__)
 
-LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
-PASSES = 10
+LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+PASSES = 10  # or as many as UPDATES take, on a small corpus
+UPDATES = 2000
 MINIBATCH = 1024  # frames
 
 
@@ -60,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     store = FeatureStore.extract(args.exp / "features" / f"{name}.f16", audio, representation)
     try:
         store.standardise(splits["train"])
+        set_matmul_precision("fp32")  # every row's classifier, whatever its network ran in
         for task in tasks:
             score, fitted = probe(store, task, args.seed)
             log.info("%s, %s: %.2f %% of test frames", name, task.name, score.accuracy)
@@ -76,7 +79,9 @@ def main(argv: list[str] | None = None) -> None:
         store.path.unlink()
 
 
-def make_representation(name: str, exp: Path, config_files: list[str], context: str) -> tuple[Representation, dict[str, Any]]:
+def make_representation(
+    name: str, exp: Path, config_files: list[str], context: str
+) -> tuple[Representation, dict[str, Any]]:
     """The representation of this name, and what a result says of it."""
     if name in ("mfcc", "mfcc39"):
         if context == "window":
@@ -89,7 +94,7 @@ def make_representation(name: str, exp: Path, config_files: list[str], context: 
         model, updates = build_model(config), 0
     else:
         config, model, updates = load_experiment(exp)
-    set_matmul_precision(config)
+    set_matmul_precision(config.precision)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     frames = CPCFrames(
         name, model, "z" if name == "z" else "c", config.window_samples if context == "window" else None,
@@ -112,7 +117,12 @@ def probe(store: FeatureStore, task: Task, seed: int) -> tuple[Score, dict[str, 
     if best in (0, len(dev) - 1):
         log.info("the best of the learning rates %s is at the grid's end: dev %s", LEARNING_RATES, dev)
     score = accuracy_of(probes[best], store, task, "test", device)
-    return score, {"learning_rates": LEARNING_RATES, "dev_accuracy": dev, "learning_rate": LEARNING_RATES[best], "passes": PASSES}
+    return score, {
+        "learning_rates": LEARNING_RATES,
+        "dev_accuracy": dev,
+        "learning_rate": LEARNING_RATES[best],
+        "passes": PASSES,
+    }
 
 
 def fit(store: FeatureStore, task: Task, seed: int, device: torch.device) -> list[nn.Linear]:
@@ -125,24 +135,32 @@ def fit(store: FeatureStore, task: Task, seed: int, device: torch.device) -> lis
         nn.init.zeros_(linear.bias)
     groups = [{"params": list(linear.parameters()), "lr": rate} for linear, rate in zip(probes, LEARNING_RATES)]
     optimizer = torch.optim.Adam(groups, fused=True)
-    total = PASSES * sum(int((target >= 0).sum()) for target in targets)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda frames: 1 - min(frames, total) / total)
+    frames = sum(int((target >= 0).sum()) for target in targets)
+    if not frames:
+        raise UserError(f"no frame of the train split has a {task.name} label; label it anew (stage 2)")
+    passes = max(PASSES, math.ceil(UPDATES * MINIBATCH / frames))
+    total = passes * frames
     progress = tqdm(total=total, unit="frame", unit_scale=True, desc=f"{task.name} probe", dynamic_ncols=True)
+    done = 0
     with progress:
-        for epoch in range(PASSES):
+        for epoch in range(passes):
             for x, y in store.shuffled(train, targets, MINIBATCH, seed=seed + epoch):
                 x, y = x.to(device), y.to(device)
                 loss = torch.stack([F.cross_entropy(linear(x), y) for linear in probes]).sum()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                schedule.step(progress.n + len(y))
+                done += len(y)
+                for group, rate in zip(optimizer.param_groups, LEARNING_RATES):
+                    group["lr"] = rate * (1 - done / total)
                 progress.update(len(y))
     return probes
 
 
 @torch.no_grad()
-def accuracy_of(classify: Callable[[Tensor], Tensor], store: FeatureStore, task: Task, split: str, device: torch.device) -> Score:
+def accuracy_of(
+    classify: Callable[[Tensor], Tensor], store: FeatureStore, task: Task, split: str, device: torch.device
+) -> Score:
     """Score a classifier of standardised frames on one split, utterance by utterance."""
     predictions = (classify(store[i].to(device)).argmax(1).cpu().numpy() for i in task.splits[split])
     return count_correct(predictions, store.utterances, task, split)

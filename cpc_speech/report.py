@@ -33,7 +33,12 @@ PAPER = {
     "supervised": (74.6, 98.5),
 }
 _ORDER = ("random", "mfcc", "mfcc39", "c", "z", "supervised")
-_LABELS = {"random": "random initialisation", "mfcc": "MFCC, 13", "mfcc39": "MFCC, 13 with differences", "supervised": "supervised"}
+_LABELS = {
+    "random": "random initialisation",
+    "mfcc": "MFCC, 13",
+    "mfcc39": "MFCC, 13 with differences",
+    "supervised": "supervised",
+}
 
 
 @dataclass
@@ -72,7 +77,9 @@ def main(argv: list[str] | None = None) -> None:
 def collect(exp: Path) -> list[Result]:
     """All probe results below ``exp``, in the order of the table."""
     results = []
-    for path in sorted(exp.glob("**/probes/*.json")):
+    for path in sorted(exp.glob("*/probes/*.json")):
+        if path.parent.parent.name.startswith("."):
+            continue
         score, facts = load_score(path)
         results.append(Result(row_label(facts), facts["task"], score, facts, path.parent.parent))
     if not results:
@@ -196,7 +203,11 @@ def _pretraining(exp: Path) -> Iterable[str]:
             continue
         picked = ", ".join(f"{100 * value:.1f}" for value in facts["dev_accuracy"])
         gained = ", ".join(f"{math.log(facts['candidates']) - value:.2f}" for value in facts["dev_loss"])
-        kind = "a lower bound of the mutual information" if facts["log_n_minus_loss_is_a_bound"] else "not a bound here, a number to watch"
+        kind = (
+            "a lower bound of the mutual information"
+            if facts["log_n_minus_loss_is_a_bound"]
+            else "not a bound here, a number to watch"
+        )
         yield f"- **{path.name}**, dev windows, steps 1 to {len(facts['dev_loss'])}: positive picked, % (chance {100 / facts['candidates']:.1f}): {picked}. log N − loss, nats ({kind}): {gained}."
     yield ""
 

@@ -49,6 +49,8 @@ class MFCC:
         from torchaudio.compliance import kaldi
 
         samples = waveform.cpu()[None] * 32768  # Kaldi's scale
+        if samples.shape[1] < 400:  # torchaudio wants a whole window: mirror, as Kaldi does at the edges
+            samples = torch.cat([samples, samples.flip(1)] * (400 // max(1, samples.shape[1]) + 1), dim=1)[:, :400]
         cepstra = kaldi.mfcc(samples, num_ceps=13, snip_edges=False, dither=0.0)[: len(waveform) // HOP]
         if self.deltas:
             first = torchaudio.functional.compute_deltas(cepstra.t())
@@ -71,8 +73,16 @@ class CPCFrames:
 
     hop = HOP
 
-    def __init__(self, name: str, model: CPC, layer: str = "c", window_samples: int | None = None, bf16: bool = True) -> None:
-        self.name, self.model, self.layer, self.window_samples, self.bf16 = name, model.eval(), layer, window_samples, bf16
+    def __init__(
+        self, name: str, model: CPC, layer: str = "c", window_samples: int | None = None, bf16: bool = True
+    ) -> None:
+        self.name, self.model, self.layer, self.window_samples, self.bf16 = (
+            name,
+            model.eval(),
+            layer,
+            window_samples,
+            bf16,
+        )
         self.dim = model.context.gru.hidden_size if layer == "c" else model.encoder.layers[0].conv.out_channels
 
     @torch.no_grad()

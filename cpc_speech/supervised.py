@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from cpc_speech import checkpoint
 from cpc_speech.config import Config, load_config
-from cpc_speech.errors import run
+from cpc_speech.errors import UserError, run
 from cpc_speech.features import batches_by_length
 from cpc_speech.model import HOP
 from cpc_speech.packed import PackedAudio
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     config = load_config(args.config, [*args.overrides, "batch_composition=mixed_speaker"])
     audio, splits = load_splits(args.data)
     task = load_task(args.task, args.data, audio, splits)
-    set_matmul_precision(config)
+    set_matmul_precision(config.precision)
     started = time.monotonic()
     score, facts = train(config, args.exp, audio, task, args.dev_every, args.patience)
     log.info("supervised, %s: %.2f %% of test frames", task.name, score.accuracy)
@@ -84,7 +84,9 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
 
 
-def train(config: Config, exp: Path, audio: PackedAudio, task: Task, dev_every: int, patience: int) -> tuple[Score, dict]:
+def train(
+    config: Config, exp: Path, audio: PackedAudio, task: Task, dev_every: int, patience: int
+) -> tuple[Score, dict]:
     """Train to the best dev accuracy; the test score of that network, and its updates and dev accuracies."""
     checkpoint.settle_config(exp, config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -98,37 +100,53 @@ def train(config: Config, exp: Path, audio: PackedAudio, task: Task, dev_every: 
     dev: list[float] = []
     best = copy.deepcopy(model.state_dict())
     if (state := checkpoint.load_latest(exp)) is not None:
+        if (state["task"], state["dev_every"]) != (task.name, dev_every):
+            raise UserError(
+                f"{exp} was begun with --task {state['task']} --dev-every {state['dev_every']}; take another --exp or remove it"
+            )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         dev, best = state["dev"], state["best"]
-    update = len(dev) * dev_every
+    update = state["update"] if state else 0
 
-    progress = tqdm(total=config.updates, initial=update, unit="update", desc=f"supervised {task.name}", dynamic_ncols=True)
+    progress = tqdm(
+        total=config.updates, initial=update, unit="update", desc=f"supervised {task.name}", dynamic_ncols=True
+    )
     with progress, stop_signals() as stopped:
         while update < config.updates and len(dev) - 1 - int(np.argmax(dev or [0])) < patience:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, update)
             for j in range(config.accumulate):
-                waveform, target = _minibatch(config, audio, task, sampler.minibatch(update, j))
+                windows = sampler.minibatch(update, j)
+                waveform, target = _minibatch(config, audio, task, windows)
                 with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                     logits = model(waveform.to(device))
                 loss = F.cross_entropy(logits.flatten(0, 1), target.to(device).flatten(), ignore_index=-1)
+                if not torch.isfinite(loss):
+                    names = ", ".join(audio.utterances[train_split[window.utterance]] for window in windows)
+                    raise UserError(
+                        f"{exp}: the loss of update {update} is {loss.item()}; look at the audio and labels of {names}"
+                    )
                 (loss / config.accumulate).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             update += 1
             progress.update()
-            if update % dev_every == 0:
+            if update % dev_every == 0 or update == config.updates:
                 dev.append(evaluate(model, config, audio, task, "dev").accuracy)
-                if dev[-1] == max(dev):
+                if int(np.argmax(dev)) == len(dev) - 1:  # a tie is no improvement
                     best = copy.deepcopy(model.state_dict())
                 progress.set_postfix_str(f"loss {loss.item():.3f}, dev {dev[-1]:.1f} %, best {max(dev):.1f} %")
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update}
-                checkpoint.save(exp, state | {"dev": dev, "best": best}, config.keep_checkpoints)
+                checkpoint.save(
+                    exp,
+                    state | {"dev": dev, "best": best, "task": task.name, "dev_every": dev_every},
+                    config.keep_checkpoints,
+                )
             if stopped:
                 raise KeyboardInterrupt
     model.load_state_dict(best)
-    chosen = (int(np.argmax(dev)) + 1) * dev_every
+    chosen = min((int(np.argmax(dev)) + 1) * dev_every, config.updates)
     return evaluate(model, config, audio, task, "test"), {"updates": chosen, "dev_accuracy": dev}
 
 

@@ -65,11 +65,15 @@ def load_task(name: str, data: Path, audio: PackedAudio, splits: dict[str, list[
         targets = [labels[utterance].astype(np.int64) - 1 for utterance in audio.utterances]
         for utterance, target, count in zip(audio.utterances, targets, frames):
             if len(target) != count:
-                raise UserError(f"{data}/phones.scp: {utterance} has {len(target)} labels for {count} frames; label it anew (stage 2)")
+                raise UserError(
+                    f"{data}/phones.scp: {utterance} has {len(target)} labels for {count} frames; label it anew (stage 2)"
+                )
         return Task(name, 41, targets, splits)
     speakers = sorted({audio.speakers[i] for i in splits["train"]})
     number = {speaker: index for index, speaker in enumerate(speakers)}
     if unknown := sorted({audio.speakers[i] for split in splits.values() for i in split} - set(speakers)):
-        raise UserError(f"{data}/splits: no training utterance of speaker {', '.join(unknown[:5])}; split by utterance within each speaker (stage 3)")
+        raise UserError(
+            f"{data}/splits: no training utterance of speaker {', '.join(unknown[:5])}; split by utterance within each speaker (stage 3)"
+        )
     targets = [np.full(count, number[speaker]) for speaker, count in zip(audio.speakers, frames)]
     return Task(name, len(speakers), targets, splits)

@@ -55,7 +55,7 @@ def train(config: Config, data: Path, exp: Path) -> None:
     audio, sampler = _training_windows(config, data)
     checkpoint.settle_config(exp, config)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    set_matmul_precision(config)
+    set_matmul_precision(config.precision)
 
     model = checkpoint.build_model(config).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
@@ -74,7 +74,7 @@ def train(config: Config, data: Path, exp: Path) -> None:
         chance, len(audio), audio.num_samples.sum() / 16000 / 3600,
     )  # fmt: skip
 
-    started = time.monotonic()
+    started, first = time.monotonic(), update
 
     def save() -> None:
         seconds = seconds_before + time.monotonic() - started
@@ -107,7 +107,7 @@ def train(config: Config, data: Path, exp: Path) -> None:
 
             if update % config.log_every == 0 or update == config.updates:
                 result = mean(results)
-                speed = _audio_seconds(config, progress.n - progress.initial) / (time.monotonic() - started)
+                speed = _audio_seconds(config, update - first) / (time.monotonic() - started)
                 metrics.write("train", update, result, learning_rate=learning_rate(config, update - 1), speed=speed)
                 progress.set_postfix_str(
                     f"loss {result.loss.mean():.3f} (chance {chance:.2f}), picked {result.accuracy[0]:.0%} at step 1, "
@@ -131,14 +131,15 @@ def cpc_loss(model: CPC, waveform: Tensor, config: Config, *draw: int) -> InfoNC
         generator = torch.Generator().manual_seed(hash(draw) % 2**63)
     with torch.autocast(waveform.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         z, c = model(waveform)
+        c = c.float()  # the GRU of CUDA's autocast returns half precision, and autocast is off where W_k is applied
         predictions = (predict(c[:, : config.frames - k]) for k, predict in enumerate(model.predictors, 1))
         with torch.autocast(waveform.device.type, enabled=False):
             return info_nce(predictions, z, config.candidates, config.negatives, generator)
 
 
-def set_matmul_precision(config: Config) -> None:
+def set_matmul_precision(precision: str) -> None:
     """With bf16, let fp32 products, the scores', round their factors too; their sums stay fp32."""
-    fast = config.precision == "bf16"
+    fast = precision == "bf16"
     torch.backends.mkldnn.matmul.fp32_precision = "bf16" if fast else "ieee"
     torch.backends.cuda.matmul.fp32_precision = "tf32" if fast else "ieee"
 
@@ -217,11 +218,13 @@ def _not_finite(exp: Path, update: int, loss: Tensor, audio: PackedAudio, window
     names = ", ".join(f"{audio.utterances[window.utterance]} from sample {window.start}" for window in windows)
     return (
         f"{exp}: the loss of update {update} is {loss.item()}; no weight was changed by it. The minibatch: {names}. "
-        "Look at this audio, or go on from the last checkpoint with a smaller learning_rate in a new --exp"
+        "Look at this audio, or train anew with a smaller learning_rate in a new --exp"
     )
 
 
-def _summarise(config: Config, exp: Path, audio: PackedAudio, sampler: WindowSampler, dev: InfoNCE | None, seconds: float) -> None:
+def _summarise(
+    config: Config, exp: Path, audio: PackedAudio, sampler: WindowSampler, dev: InfoNCE | None, seconds: float
+) -> None:
     if (exp / "train.json").exists():
         log.info("%s is already trained", exp)
         return

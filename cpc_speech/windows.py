@@ -60,8 +60,8 @@ class WindowSampler:
         starts = np.maximum(np.asarray(num_samples, dtype=np.int64) - window_samples + 1, 0)
         names, speaker_of = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
         self.too_short = int(np.count_nonzero(starts == 0))
-        # How many windows fit side by side: what a minibatch of windows that never overlap can need.
-        fit = np.asarray(num_samples, dtype=np.int64) // window_samples
+        # A window bars 2·window_samples − 1 starts, so that at least so many fit however they are drawn.
+        fit = -(-starts // (2 * window_samples - 1))
         room = np.bincount(speaker_of, weights=fit, minlength=len(names)).astype(np.int64)
         self.left_out: list[str] = []
         if same_speaker:

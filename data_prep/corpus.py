@@ -29,9 +29,7 @@ def refuse(problems: Sequence[str], place: str | Path) -> None:
         raise UserError("\n  ".join([f"{place}: {count}:", *problems]))
 
 
-def write_data_dir(
-    data_dir: str | Path, utterances: Mapping[str, Utterance], facts: Mapping[str, object]
-) -> None:
+def write_data_dir(data_dir: str | Path, utterances: Mapping[str, Utterance], facts: Mapping[str, object]) -> None:
     """Write wav.scp, utt2spk, spk2utt, utt2dur, text (where there are transcripts) and corpus.json.
 
     Audio packed before is of another scan: its index goes first, so that it is never taken for this one's.

@@ -75,18 +75,14 @@ def read_kaldi(folder: Path) -> tuple[Found, list[str]]:
         if not speaker:
             problems.append(f"{folder / 'utt2spk'}: {utterance} has no speaker; add it")
         elif not utterance.startswith(speaker):
-            problems.append(
-                f"{folder / 'utt2spk'}: {utterance} does not start with its speaker {speaker}; rename one"
-            )
+            problems.append(f"{folder / 'utt2spk'}: {utterance} does not start with its speaker {speaker}; rename one")
         else:
             found[utterance] = (path, speaker)
     return found, problems
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--note", default="", help="kept in corpus.json, for the report")

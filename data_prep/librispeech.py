@@ -86,9 +86,7 @@ def _read_transcripts(path: Path, prefix: str, texts: dict[str, str], origin: di
         if not utterance:
             problems.append(f"{place}: empty line; remove it")
         elif utterance in origin:
-            problems.append(
-                f"{place}: {utterance} has a line already, {origin[utterance]}; remove one of the two"
-            )
+            problems.append(f"{place}: {utterance} has a line already, {origin[utterance]}; remove one of the two")
         else:
             origin[utterance], texts[utterance] = place, " ".join(words.split())
             if not utterance.startswith(prefix):
@@ -99,9 +97,7 @@ def _read_transcripts(path: Path, prefix: str, texts: dict[str, str], origin: di
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--subset", action="append", default=[], help="only this one; may be repeated")

@@ -52,9 +52,7 @@ def pack(data_dir: str | Path, nj: int = 1, shard_bytes: int = 4 << 30) -> None:
     try:
         starts, num_samples = _write_shards(data_dir, wavs, nj, shard_bytes)
         write_table(data_dir / "utt2num_samples", num_samples)
-        write_table(
-            data_dir / "utt2dur", {key: samples / SAMPLE_RATE for key, samples in num_samples.items()}
-        )
+        write_table(data_dir / "utt2dur", {key: samples / SAMPLE_RATE for key, samples in num_samples.items()})
         write_table(data_dir / "audio.scp", starts)
     except BaseException as error:
         _remove_audio(data_dir)
@@ -143,9 +141,7 @@ def _remove_audio(data_dir: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument(
         "--nj", type=int, default=os.cpu_count() or 1, help="files decoded at a time (default: all cores)"

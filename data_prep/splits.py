@@ -84,13 +84,9 @@ def published_splits(folder: Path, speakers: Mapping[str, str], seed: int) -> tu
         (key for key in train if key in speakers), (key for key in test if key in speakers), speakers, seed
     )
     unlisted = sorted(speakers.keys() - set(train) - set(test))
-    missing = {
-        name: sum(key not in speakers for key in ids) for name, ids in (("train", train), ("test", test))
-    }
+    missing = {name: sum(key not in speakers for key in ids) for name, ids in (("train", train), ("test", test))}
     if len(unlisted) == len(speakers):
-        raise UserError(
-            f"{folder}: no id of these lists is in the corpus: they are for LibriSpeech's train-clean-100"
-        )
+        raise UserError(f"{folder}: no id of these lists is in the corpus: they are for LibriSpeech's train-clean-100")
     if unlisted:
         log.warning("%d utterances are in neither list and stay out, such as %s", len(unlisted), unlisted[0])
     if any(missing.values()):
@@ -98,9 +94,7 @@ def published_splits(folder: Path, speakers: Mapping[str, str], seed: int) -> tu
     return splits, {"sha256": PUBLISHED, "unlisted": unlisted, "listed_but_missing": missing}
 
 
-def write_splits(
-    data_dir: Path, splits: Splits, facts: Mapping[str, Any], speakers: Mapping[str, str]
-) -> None:
+def write_splits(data_dir: Path, splits: Splits, facts: Mapping[str, Any], speakers: Mapping[str, str]) -> None:
     """Write the three lists, then splits.json."""
     lists = {}
     for name, utterances in splits.items():
@@ -115,15 +109,11 @@ def write_splits(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--published", type=Path, metavar="DIR", help="folder with " + " and ".join(PUBLISHED)
-    )
+    source.add_argument("--published", type=Path, metavar="DIR", help="folder with " + " and ".join(PUBLISHED))
     source.add_argument("--all-train", action="store_true", help="no test split, for unlabelled audio")
     args = parser.parse_args(argv)
 

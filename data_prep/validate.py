@@ -80,9 +80,7 @@ class DataDir:
         known, keys = self.table("utt2spk").keys(), self.table(name).keys()
         path = self.folder / name
         lacking = sorted(known - keys - set(allowed_missing))
-        yield from some(
-            f"{path}: {key} of utt2spk is missing; run the stage that makes it" for key in lacking
-        )
+        yield from some(f"{path}: {key} of utt2spk is missing; run the stage that makes it" for key in lacking)
         extra = sorted(keys - known)
         yield from some(f"{path}: {key} is not in utt2spk; add it there or remove the line" for key in extra)
 
@@ -223,9 +221,7 @@ def validate(folder: str | Path, stage: str | None = None) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--stage", choices=MADE_BY, help="what must be there (default: check what is)")
     args = parser.parse_args(argv)

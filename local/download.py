@@ -51,9 +51,7 @@ def download(url: str, path: Path, hint: str) -> None:
             complete = _fetch(url, part)
             reason = "the connection broke"
         except urllib.error.HTTPError as error:
-            raise UserError(
-                f"{url}: the server answers {error.code} {error.reason}. {hint}".rstrip()
-            ) from error
+            raise UserError(f"{url}: the server answers {error.code} {error.reason}. {hint}".rstrip()) from error
         except (HTTPException, OSError) as error:  # of the network, or of the disk; URLError is an OSError
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         if not complete and _size(part) <= before:
@@ -155,9 +153,7 @@ def _size(path: Path) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
     parser.add_argument("--md5", required=True, help="the archive's MD5 digest, as its publisher gives it")
     parser.add_argument("--to", required=True, type=Path, metavar="DIR")

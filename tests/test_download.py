@@ -114,9 +114,7 @@ def assert_refused(done: Done, *parts: str) -> None:
 
 def test_download_unpack_and_not_again(server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "corpora"
-    assert (
-        download(server.url.replace("mini", "moved/mini"), folder).returncode == 0
-    )  # by way of a redirection
+    assert download(server.url.replace("mini", "moved/mini"), folder).returncode == 0  # by way of a redirection
     assert_unpacked(folder)
     assert download(server.url, folder).returncode == 0
     assert server.ranges == [None]

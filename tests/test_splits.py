@@ -136,9 +136,7 @@ def test_published_lists_must_be_the_published_ones(tmp_path: Path, published: P
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs the published lists")
 def test_real_published_lists(tmp_path: Path) -> None:
-    listed = {
-        key: key.split("-")[0] for name in splits.PUBLISHED for key in (PUBLISHED / name).read_text().split()
-    }
+    listed = {key: key.split("-")[0] for name in splits.PUBLISHED for key in (PUBLISHED / name).read_text().split()}
     write_corpus(tmp_path, listed)
     main([str(tmp_path), "--published", str(PUBLISHED)])
     lists = read(tmp_path)
