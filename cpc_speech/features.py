@@ -44,8 +44,8 @@ class FeatureStore:
                     for i, rows in zip(batch, representation(waveforms)):
                         if len(rows) != frames[i] or not torch.isfinite(rows.half()).all():
                             raise UserError(
-                                f"{audio.utterances[i]}: {representation.name} gave {len(rows)} frames where {frames[i]} "
-                                "finite ones are due; check its audio"
+                                f"{audio.utterances[i]}: {representation.name} gave {len(rows)} frames where "
+                                f"{frames[i]} finite ones are due; check its audio"
                             )
                         matrix[starts[i] : starts[i] + frames[i]] = rows.cpu().numpy()
                     progress.update(len(batch))

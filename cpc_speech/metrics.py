@@ -27,7 +27,7 @@ class Metrics:
         kept = [line for line in _whole_lines(path) if json.loads(line)["update"] <= update]
         with atomic_write(path) as file:
             file.writelines(kept)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
+        self._file = open(path, "a", encoding="utf-8")
         self._board = SummaryWriter(exp / "tensorboard", purge_step=update + 1)
 
     def write(self, split: str, update: int, result: InfoNCE, **values: float) -> None:

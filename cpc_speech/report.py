@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpc_speech.config import Config, load_config
 from cpc_speech.datadir import read_list, read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
@@ -32,6 +33,8 @@ PAPER = {
     "CPC, same speaker": (65.5, None),
     "supervised": (74.6, 98.5),
 }
+TASKS = ("phone", "speaker")
+MFCC = "MFCC, 13"
 _ORDER = ("random", "mfcc", "mfcc39", "c", "z", "supervised")
 _LABELS = {
     "random": "random initialisation",
@@ -50,6 +53,16 @@ class Result:
     score: Score
     facts: dict[str, Any]
     exp: Path
+
+    @property
+    def seed(self) -> int:
+        """Of the network, or where there is none of the probe."""
+        return self.facts["seed"] if "seed" in self.facts else self.facts["probe_seed"]
+
+    @property
+    def candidates(self) -> int | None:
+        """N of a CPC model's loss."""
+        return Config(**self.facts["config"]).num_candidates if self.facts["row"] in ("c", "z") else None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -101,31 +114,37 @@ def setting_name(config: dict[str, Any]) -> str:
     pair = (config["batch_composition"], config["candidates"])
     if pair[1] == "current_window":
         return "current sequence only"
-    return {value: key for key, value in PAPER_SETTINGS.items()}[pair]
+    return next(name for name, setting in PAPER_SETTINGS.items() if setting == pair)
 
 
 def table(results: list[Result]) -> list[str]:
     """Table 1: the paper's accuracies beside ours, with 95 % intervals."""
+    majority = {result.task: f"{result.facts['majority']:.1f}" for result in results}
     lines = [
         "| | phone, % | speaker, % | paper: phone | paper: speaker | updates | N |",
         "|---|---|---|---|---|---|---|",
+        f"| most frequent class | {majority.get('phone', '')} | {majority.get('speaker', '')} | | | | |",
     ]
-    majority = {result.task: result.facts["majority"] for result in results}
-    cells = [f"{majority[task]:.1f}" if task in majority else "" for task in ("phone", "speaker")]
-    lines.append(f"| most frequent class | {' | '.join(cells)} | | | | |")
-    for key in dict.fromkeys((result.row, result.exp if result.facts["row"] in "cz" else None) for result in results):
-        own = [r for r in results if (r.row, r.exp if r.facts["row"] in "cz" else None) == key]
-        by_task = {result.task: result for result in own}
-        ours = [_cell(by_task.get(task)) for task in ("phone", "speaker")]
-        paper = ["" if value is None else f"{value}" for value in PAPER.get(key[0], (None, None))]
-        updates = " / ".join(dict.fromkeys(f"{r.facts['updates']:,}" for r in own if r.facts.get("updates")))
-        n = _candidates(own[0].facts) if own[0].facts["row"] in "cz" else ""
-        lines.append(f"| {key[0]} | {' | '.join(ours)} | {' | '.join(paper)} | {updates} | {n} |")
+    for label, tasks in rows(results):
+        ours = [_cell(tasks.get(task)) for task in TASKS]
+        paper = ["" if value is None else str(value) for value in PAPER.get(label, (None, None))]
+        updates = dict.fromkeys(f"{r.facts['updates']:,}" for r in tasks.values() if r.facts.get("updates"))
+        n = next((str(r.candidates) for r in tasks.values() if r.candidates), "")
+        lines.append(f"| {' | '.join([label, *ours, *paper, ' / '.join(updates), n])} |")
     return lines
+
+
+def rows(results: list[Result]) -> list[tuple[str, dict[str, Result]]]:
+    """Label and results by task of every row; the two tasks of a baseline share a row, two CPC models never do."""
+    grouped: dict[tuple[str, Path | None], dict[str, Result]] = {}
+    for result in results:
+        grouped.setdefault((result.row, result.exp if result.candidates else None), {})[result.task] = result
+    return [(label, tasks) for (label, _), tasks in grouped.items()]
 
 
 def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable[str]:
     """RESULTS.md without its title."""
+    trained = [(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(exp.glob("*/train.json"))]
     yield from _measured_on(data)
     yield "## Table 1: linear classification of single frames"
     yield ""
@@ -133,45 +152,44 @@ def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable
     yield ""
     yield (
         "Accuracy over all test frames of a multinomial logistic regression on single frames, with 95 % intervals "
-        "(bootstrap over utterances); *supervised* is the same network trained end to end, one for each task. The "
-        "paper's figures are of LibriSpeech train-clean-100: 100 h, 251 speakers, Kaldi's alignment, 300,000 updates "
-        "of 64 windows. N is the number of candidates, the positive among them."
+        "(bootstrap over utterances); *supervised* is the same network trained end to end, one for each task. "
+        "N is the number of candidates, the positive among them. The paper's figures are of another setting: "
+        "LibriSpeech train-clean-100 (100 h, 251 speakers), Kaldi's alignment, 512 channels, 300,000 updates of "
+        "64 windows."
     )
     yield ""
     yield from _differences(results)
-    yield from _pretraining(exp)
-    yield from _how(results, command)
+    yield from _pretraining(trained)
+    yield from _how(results, trained, command)
 
 
 def _measured_on(data: Path) -> Iterable[str]:
     corpus = json.loads((data / "corpus.json").read_text(encoding="utf-8"))
     samples = read_table(data / "utt2num_samples")
     speakers = len(set(read_table(data / "utt2spk").values()))
-    hours = {}
+    parts = [f"{len(samples):,} utterances of {speakers} speakers"]
     for split in ("train", "dev", "test"):
         ids = read_list(data / "splits" / f"{split}.list")
-        hours[split] = f"{split} {len(ids):,} utterances, {sum(int(samples[i]) for i in ids) / 57.6e6:.2f} h"
-    yield f"Measured on {corpus.get('note') or 'the corpus named below'}: {len(samples):,} utterances of {speakers} speakers; {'; '.join(hours.values())}."
+        parts.append(f"{split} {len(ids):,} utterances, {sum(int(samples[i]) for i in ids) / 57.6e6:.2f} h")
+    yield f"Measured on {corpus.get('note') or corpus.get('corpus', 'this corpus')}: {'; '.join(parts)}."
     yield ""
 
 
 def _differences(results: list[Result]) -> Iterable[str]:
-    reference = {r.task: r for r in results if r.row == "MFCC, 13"}
+    reference = {result.task: result for result in results if result.row == MFCC}
     if not reference:
         return
     yield "## Differences from 13 MFCC, in points"
     yield ""
-    yield "Paired bootstrap over the same test utterances: mean and 95 % interval."
+    yield "Paired bootstrap over the same test utterances, with 95 % intervals."
     yield ""
     yield "| | phone | speaker |"
     yield "|---|---|---|"
-    rows: dict[tuple[str, Path], dict[str, Result]] = {}
-    for r in results:
-        if r.row != "MFCC, 13":
-            rows.setdefault((r.row, r.exp if r.facts["row"] in "cz" else Path()), {})[r.task] = r
-    for (label, _), tasks in rows.items():
+    for label, tasks in rows(results):
+        if label == MFCC:
+            continue
         cells = []
-        for task in ("phone", "speaker"):
+        for task in TASKS:
             if task in tasks and task in reference:
                 value, low, high = tasks[task].score.difference(reference[task].score)
                 cells.append(f"{value:+.1f} ({low:+.1f} … {high:+.1f})")
@@ -181,70 +199,76 @@ def _differences(results: list[Result]) -> Iterable[str]:
     yield ""
 
 
-def _pretraining(exp: Path) -> Iterable[str]:
-    trained = [(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(exp.glob("*/train.json"))]
+def _pretraining(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:
     if not trained:
         return
     yield "## Pretraining"
     yield ""
-    yield "| experiment | updates | hours heard | of a corpus of | wall time | ln N | loss at update 300 | at 500 | dev loss at the end |"
+    yield "| experiment | updates | heard | corpus | wall time | ln N | loss by 300 | by 500 | dev loss at the end |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for path, facts in trained:
-        curve = {line["update"]: line["loss"] for line in read_metrics(path, "train")}
-        starts = [f"{curve[update]:.2f}" if update in curve else "" for update in (300, 500)]
-        dev = sum(facts["dev_loss"]) / len(facts["dev_loss"]) if facts["dev_loss"] else math.nan
-        yield (
-            f"| {path.name} | {facts['updates']:,} | {facts['hours_heard']:.1f} | {facts['corpus_hours']:.2f} h | "
-            f"{facts['seconds'] / 60:.1f} min | {math.log(facts['candidates']):.2f} | {' | '.join(starts)} | {dev:.3f} |"
-        )
+        starts = [_loss_by(path, update) for update in (300, 500)]
+        dev = f"{sum(facts['dev_loss']) / len(facts['dev_loss']):.3f}" if facts["dev_loss"] else ""
+        cells = [
+            path.name, f"{facts['updates']:,}", f"{facts['hours_heard']:.2f} h", f"{facts['corpus_hours']:.2f} h",
+            f"{facts['seconds'] / 60:.1f} min", f"{math.log(facts['candidates']):.2f}", *starts, dev,
+        ]  # fmt: skip
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield "Losses by update 300 and 500 are means of the last five logged minibatches up to it, in nats."
     yield ""
     for path, facts in trained:
         if not facts["dev_loss"]:
             continue
         picked = ", ".join(f"{100 * value:.1f}" for value in facts["dev_accuracy"])
         gained = ", ".join(f"{math.log(facts['candidates']) - value:.2f}" for value in facts["dev_loss"])
-        kind = (
-            "a lower bound of the mutual information"
-            if facts["log_n_minus_loss_is_a_bound"]
-            else "not a bound here, a number to watch"
+        bound = facts["log_n_minus_loss_is_a_bound"]
+        kind = "a lower bound of the mutual information" if bound else "no bound in this setting, a number to watch"
+        yield (
+            f"- **{path.name}**, dev windows, steps 1 to {len(facts['dev_loss'])}. Positive picked, % (chance "
+            f"{100 / facts['candidates']:.1f}): {picked}. log N − loss, nats ({kind}): {gained}."
         )
-        yield f"- **{path.name}**, dev windows, steps 1 to {len(facts['dev_loss'])}: positive picked, % (chance {100 / facts['candidates']:.1f}): {picked}. log N − loss, nats ({kind}): {gained}."
     yield ""
 
 
-def _how(results: list[Result], command: str) -> Iterable[str]:
+def _loss_by(exp: Path, update: int) -> str:
+    lines = [line["loss"] for line in read_metrics(exp, "train") if line["update"] <= update]
+    reached = [line for line in read_metrics(exp, "train") if line["update"] >= update]
+    return f"{sum(lines[-5:]) / len(lines[-5:]):.2f}" if lines and reached else ""
+
+
+def _how(results: list[Result], trained: list[tuple[Path, dict[str, Any]]], command: str) -> Iterable[str]:
     now = provenance()
+    machines = dict.fromkeys([facts["machine"] for _, facts in trained] + [r.facts["machine"] for r in results])
     yield "## How these numbers were made"
     yield ""
     if command:
         yield f"    {command}"
         yield ""
-    yield f"Report of {now['date']}, commit {now['commit']}; machine: {now['machine']}; Python {now['versions']['python']}, torch {now['versions']['torch']}."
+    yield f"Machine: {'; '.join(machines)}. Python {now['versions']['python']}, torch {now['versions']['torch']}."
+    yield f"Report of {now['date']}, commit {now['commit']}."
     yield ""
     yield "| row | task | experiment | seed | commit | date |"
     yield "|---|---|---|---|---|---|"
     for r in results:
-        yield f"| {r.row} | {r.task} | {r.exp.name} | {r.facts.get('seed', '')} | {r.facts['commit']} | {r.facts['date']} |"
+        yield f"| {r.row} | {r.task} | {r.exp.name} | {r.seed} | {r.facts['commit']} | {r.facts['date']} |"
+    for path, facts in trained:
+        seed = load_config([path / "config.yaml"]).seed
+        yield f"| pretraining | | {path.name} | {seed} | {facts['commit']} | {facts['date']} |"
     yield ""
-    yield "Each experiment's folder holds its configuration, metrics and checkpoints; `results.json` beside this file holds every number."
+    yield "An experiment's folder in `exp/` holds its configuration, metrics and checkpoints."
 
 
 def _object(result: Result) -> dict[str, Any]:
     facts = result.facts
     low, high = facts["ci95"]
     return {
-        "table": 1, "row": result.row, "task": result.task, "probe": facts["probe"], "accuracy": round(facts["accuracy"], 3),
-        "ci95": [round(low, 3), round(high, 3)], "seed": facts.get("seed"), "updates": facts.get("updates"),
-        "candidates": _candidates(facts) if facts["row"] in "cz" else None, "experiment": result.exp.name,
-        "probe_context": facts["probe_context"], "learning_rate": facts.get("learning_rate"), "config": facts.get("config"),
-        "commit": facts["commit"], "command": facts["command"], "machine": facts["machine"],
+        "table": 1, "row": result.row, "task": result.task, "probe": facts["probe"],
+        "accuracy": round(facts["accuracy"], 3), "ci95": [round(low, 3), round(high, 3)],
+        "seed": result.seed, "updates": facts.get("updates"), "config": facts.get("config"), "commit": facts["commit"],
+        "candidates": result.candidates, "experiment": result.exp.name, "probe_context": facts["probe_context"],
+        "learning_rate": facts.get("learning_rate"), "command": facts["command"], "machine": facts["machine"],
     }  # fmt: skip
-
-
-def _candidates(facts: dict[str, Any]) -> int:
-    from cpc_speech.config import Config
-
-    return Config(**facts["config"]).num_candidates
 
 
 def _cell(result: Result | None) -> str:

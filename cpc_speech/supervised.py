@@ -102,7 +102,8 @@ def train(
     if (state := checkpoint.load_latest(exp)) is not None:
         if (state["task"], state["dev_every"]) != (task.name, dev_every):
             raise UserError(
-                f"{exp} was begun with --task {state['task']} --dev-every {state['dev_every']}; take another --exp or remove it"
+                f"{exp} was begun with --task {state['task']} --dev-every {state['dev_every']}; "
+                "take another --exp or remove it"
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

@@ -61,19 +61,20 @@ def load_task(name: str, data: Path, audio: PackedAudio, splits: dict[str, list[
     """The phone task (labels as Kaldi writes them, class = id − 1) or the speaker task."""
     frames = audio.num_samples // HOP
     if name == "phone":
-        labels = read_phones(data, audio.utterances)
-        targets = [labels[utterance].astype(np.int64) - 1 for utterance in audio.utterances]
-        for utterance, target, count in zip(audio.utterances, targets, frames):
-            if len(target) != count:
-                raise UserError(
-                    f"{data}/phones.scp: {utterance} has {len(target)} labels for {count} frames; label it anew (stage 2)"
-                )
+        # What stage 2 could not label is listed, and never scored; anything else without labels is an error.
+        dropped = {line.split()[0] for path in data.glob("*.dropped") for line in path.read_text("utf-8").splitlines()}
+        labels = read_phones(data, [utterance for utterance in audio.utterances if utterance not in dropped])
+        targets = [
+            labels[utterance].astype(np.int64) - 1 if utterance in labels else np.full(count, -1)
+            for utterance, count in zip(audio.utterances, frames)
+        ]
         return Task(name, 41, targets, splits)
     speakers = sorted({audio.speakers[i] for i in splits["train"]})
     number = {speaker: index for index, speaker in enumerate(speakers)}
     if unknown := sorted({audio.speakers[i] for split in splits.values() for i in split} - set(speakers)):
         raise UserError(
-            f"{data}/splits: no training utterance of speaker {', '.join(unknown[:5])}; split by utterance within each speaker (stage 3)"
+            f"{data}/splits: no training utterance of speaker {', '.join(unknown[:5])}; "
+            "split by utterance within each speaker (stage 3)"
         )
     targets = [np.full(count, number[speaker]) for speaker, count in zip(audio.speakers, frames)]
     return Task(name, len(speakers), targets, splits)

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -54,6 +55,9 @@ def train(config: Config, data: Path, exp: Path) -> None:
     """Run or resume the pretraining in ``exp`` up to ``config.updates``; see the module's docstring."""
     audio, sampler = _training_windows(config, data)
     checkpoint.settle_config(exp, config)
+    if (exp / "train.json").exists():
+        log.info("%s is trained already", exp)
+        return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     set_matmul_precision(config.precision)
 
@@ -65,7 +69,7 @@ def train(config: Config, data: Path, exp: Path) -> None:
         optimizer.load_state_dict(state["optimizer"])
         update, seconds_before = state["update"], state["seconds"]
         log.info("resuming %s after %d updates", exp, update)
-    dev = DevLoss(config, data, device)
+    dev, dev_result = DevLoss(config, data, device), None
     metrics = Metrics(exp, update)
     chance = math.log(config.num_candidates)
     log.info(
@@ -76,14 +80,8 @@ def train(config: Config, data: Path, exp: Path) -> None:
 
     started, first = time.monotonic(), update
 
-    def save() -> None:
-        seconds = seconds_before + time.monotonic() - started
-        metrics.flush()
-        checkpoint.save(
-            exp,
-            {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update, "seconds": seconds},
-            config.keep_checkpoints,
-        )
+    def seconds() -> float:
+        return seconds_before + time.monotonic() - started
 
     progress = tqdm(total=config.updates, initial=update, unit="update", desc=exp.name, dynamic_ncols=True)
     with progress, stop_signals() as stopped:
@@ -97,7 +95,7 @@ def train(config: Config, data: Path, exp: Path) -> None:
                 result = cpc_loss(model, waveform, config, config.seed, update, j)
                 loss = result.loss.mean()
                 if not torch.isfinite(loss):
-                    raise UserError(_not_finite(exp, update, loss, audio, windows))
+                    raise UserError(_not_finite(exp, update + 1, loss, audio, windows))
                 (loss / config.accumulate).backward()
                 results.append(result)
             optimizer.step()
@@ -105,30 +103,38 @@ def train(config: Config, data: Path, exp: Path) -> None:
             update += 1
             progress.update()
 
-            if update % config.log_every == 0 or update == config.updates:
+            last = update == config.updates
+            if update % config.log_every == 0 or last:
                 result = mean(results)
                 speed = _audio_seconds(config, update - first) / (time.monotonic() - started)
                 metrics.write("train", update, result, learning_rate=learning_rate(config, update - 1), speed=speed)
                 progress.set_postfix_str(
                     f"loss {result.loss.mean():.3f} (chance {chance:.2f}), picked {result.accuracy[0]:.0%} at step 1, "
-                    f"{result.accuracy[-1]:.0%} at {config.steps} (chance {1 / config.num_candidates:.1%}), {speed:.0f}× real time"
+                    f"{result.accuracy[-1]:.0%} at {config.steps} (chance {1 / config.num_candidates:.1%}), "
+                    f"{speed:.0f}× real time"
                 )
-            if update % config.dev_every == 0 or update == config.updates:
-                if (result_dev := dev.evaluate(model)) is not None:
-                    metrics.write("dev", update, result_dev)
-            if update % config.checkpoint_every == 0 or update == config.updates or stopped:
-                save()
-            if stopped and update < config.updates:
+            if update % config.dev_every == 0 or last:
+                dev_result = dev.evaluate(model)
+                if dev_result is not None:
+                    metrics.write("dev", update, dev_result)
+            if update % config.checkpoint_every == 0 or last or stopped:
+                metrics.flush()
+                weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                state = {**weights, "update": update, "seconds": seconds()}
+                checkpoint.save(exp, state, config.keep_checkpoints)
+            if stopped and not last:
                 raise KeyboardInterrupt
     metrics.close()
-    _summarise(config, exp, audio, sampler, dev.evaluate(model), seconds_before + time.monotonic() - started)
+    if dev_result is None:  # resumed behind the last update
+        dev_result = dev.evaluate(model)
+    _summarise(config, exp, audio, sampler, dev_result, seconds())
 
 
 def cpc_loss(model: CPC, waveform: Tensor, config: Config, *draw: int) -> InfoNCE:
     """InfoNCE of one minibatch (B, window_samples); ``draw`` seeds the negatives where they are sampled."""
     generator = None
     if config.negatives != "all":
-        generator = torch.Generator().manual_seed(hash(draw) % 2**63)
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(draw).generate_state(1)[0]))
     with torch.autocast(waveform.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         z, c = model(waveform)
         c = c.float()  # the GRU of CUDA's autocast returns half precision, and autocast is off where W_k is applied
@@ -157,17 +163,17 @@ class DevLoss:
     """The loss on fixed windows of the dev split, drawn as the training draws its own."""
 
     def __init__(self, config: Config, data: Path, device: torch.device) -> None:
-        self.config, self.device, self.minibatches = config, device, []
+        self.config, self.device = config, device
+        self.minibatches: list[Tensor] = []
         try:
             audio = PackedAudio(data, read_list(data / "splits" / "dev.list"))
             sampler = _sampler(config, audio, dev_seed(config.seed))
-        except UserError as error:
+            for j in range(config.dev_minibatches):
+                waveform = load(audio, sampler.minibatch(0, j), config.window_samples)
+                self.minibatches.append(torch.from_numpy(waveform))
+        except UserError as error:  # a small corpus can be trained on all the same
             log.warning("no dev loss: %s", error)
-            return
-        self.minibatches = [
-            torch.from_numpy(load(audio, sampler.minibatch(0, j), config.window_samples))
-            for j in range(config.dev_minibatches)
-        ]
+            self.minibatches = []
 
     @torch.no_grad()
     def evaluate(self, model: CPC) -> InfoNCE | None:
@@ -211,6 +217,7 @@ def _training_windows(config: Config, data: Path) -> tuple[PackedAudio, WindowSa
 
 
 def _audio_seconds(config: Config, updates: int) -> float:
+    """Audio heard in so many updates."""
     return updates * config.accumulate * config.windows * config.frames * HOP / 16000
 
 
@@ -225,9 +232,6 @@ def _not_finite(exp: Path, update: int, loss: Tensor, audio: PackedAudio, window
 def _summarise(
     config: Config, exp: Path, audio: PackedAudio, sampler: WindowSampler, dev: InfoNCE | None, seconds: float
 ) -> None:
-    if (exp / "train.json").exists():
-        log.info("%s is already trained", exp)
-        return
     summary: dict[str, Any] = {
         "updates": config.updates,
         "hours_heard": _audio_seconds(config, config.updates) / 3600,

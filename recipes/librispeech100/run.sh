@@ -11,9 +11,11 @@ subset=train-clean-100  # subsets of it to use
 splits=           # DIR with the published train_split.txt and test_split.txt; without it, an own 80/20 split
 data=             # DIR of unlabelled audio, any format soundfile reads: pretrains on it, stages 2, 5, 9 are skipped
 oov=espeak        # words outside cmudict: pronounced by espeak, or taken as spoken noise (spn)
+max_dropped=0     # utterances that may go without labels (listed in data/<set>/align.dropped)
 data_seed=1       # which utterances go into dev, and into test where --splits is not given
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml, as "mixed_speaker same_speaker"
 seed=1            # initialisation, minibatches, probes
+supervised_updates=60000  # of the supervised networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
 nj=$(nproc)        # processes that prepare data
 note=             # a sentence on the audio, said beside the results

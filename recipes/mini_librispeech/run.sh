@@ -8,9 +8,11 @@
 corpus=           # DIR in LibriSpeech's layout; without it, stage 0 downloads SLR31's train-clean-5 (330 MB)
 subset=           # subsets of it to use, as "dev-clean test-clean"; default: all that are there
 oov=espeak        # words outside cmudict: pronounced by espeak, or taken as spoken noise (spn)
+max_dropped=0     # utterances that may go without labels (listed in data/<set>/align.dropped)
 data_seed=1       # which utterances go into which split
 models='mixed_speaker same_speaker'  # what stage 4 trains: files of conf/, without .yaml
 seed=1            # initialisation, minibatches, probes
+supervised_updates=2400  # of the supervised networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
 note=             # a sentence on the audio, said beside the results

@@ -27,9 +27,9 @@ print_help() {
   while IFS= read -r line; do
     if [[ $line =~ ^([a-z][a-z0-9_]*)= ]]; then
       name=${BASH_REMATCH[1]}
-      printf '  --%-16s %s%s\n' "${name//_/-}" "$(option_comment "$name")" "${defaults[$name]:+ [${defaults[$name]}]}"
+      printf '  --%-18s %s%s\n' "${name//_/-}" "$(option_comment "$name")" "${defaults[$name]:+ [${defaults[$name]}]}"
     elif [[ $line =~ ^[[:space:]]+\#\ *(.*) ]]; then
-      printf '  %-18s %s\n' '' "${BASH_REMATCH[1]}"
+      printf '  %-20s %s\n' '' "${BASH_REMATCH[1]}"
     fi
   done < <(option_head)
   printf '\nStages:\n'

@@ -21,7 +21,7 @@ default_corpus=corpus/LibriSpeech  # where get_corpus leaves it
 # What a recipe may replace.
 announce() { :; }                                    # what is to be said before it starts
 get_corpus() { die "pass --corpus DIR"; }            # stage 0, without --corpus
-make_labels() { run python -m data_prep.align "data/$set" data/lang --nj "$nj" --oov "$oov"; }
+make_labels() { run python -m data_prep.align "data/$set" data/lang --nj "$nj" --oov "$oov" --max-dropped "$max_dropped"; }
 
 # Own audio (--data DIR) has no transcripts, so no labels and no probes.
 unlabelled() {
@@ -66,6 +66,7 @@ stage_2() {
   uses oov
   unfinished "data/$set/.done.2" || return 0
   make_labels
+  run python -m data_prep.validate "data/$set" --stage phones
   finish "data/$set"/phones.{ark,scp}
 }
 
@@ -77,6 +78,7 @@ stage_3() {
   [ -z "${data-}" ] || how=(--all-train)
   [ -z "${splits-}" ] || how=(--published "$splits")
   run python -m data_prep.splits "data/$set" --seed "$data_seed" "${how[@]}"
+  run python -m data_prep.validate "data/$set" --stage splits
   finish "data/$set/splits"/{train,dev,test}.list
 }
 
@@ -129,8 +131,9 @@ stage_5() {
   row exp/baselines random python -m cpc_speech.probe --representation random "${configs[@]}" --seed "$seed"
   for task in phone speaker; do
     reads "$recipe/conf/cpc.yaml"
-    uses overrides
-    row "exp/supervised_$task" "supervised_$task" python -m cpc_speech.supervised --task "$task" "${configs[@]}"
+    uses overrides supervised_updates
+    row "exp/supervised_$task" "supervised_$task" python -m cpc_speech.supervised --task "$task" "${configs[@]}" \
+      updates="$supervised_updates"
   done
 }
 
