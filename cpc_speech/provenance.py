@@ -11,13 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def provenance() -> dict[str, Any]:
     """Facts about this process, as plain values for JSON."""
     import torch
 
     return {
-        "command": " ".join(shlex.quote(word) for word in [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+        "command": command(),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine(),
@@ -25,15 +27,20 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def command() -> str:
+    """What was typed, files of this source tree named from its root, so that it reads the same on any machine."""
+    words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
+    return " ".join(shlex.quote(word.replace(f"{ROOT}/", "")) for word in words)
+
+
 def commit() -> str:
     """The source tree's commit, with ``+`` where it holds uncommitted changes, or ``unknown`` outside git."""
-    root = Path(__file__).resolve().parents[1]
     try:
         head = subprocess.run(
-            ["git", "rev-parse", "--short=10", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+            ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
         )
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
