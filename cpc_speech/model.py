@@ -50,6 +50,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.layers = nn.Sequential(
             ConvBlock(1, channels, kernel=10, stride=5, padding=3),
             ConvBlock(channels, channels, kernel=8, stride=4, padding=2),

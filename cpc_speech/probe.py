@@ -13,6 +13,7 @@ read once, by the chosen one. Leaves --exp/probes/<representation>.<task>.linear
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import math
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cpc_speech.checkpoint import build_model, load_experiment
-from cpc_speech.config import Config, load_config
+from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import FeatureStore
 from cpc_speech.provenance import provenance
@@ -100,12 +101,7 @@ def make_representation(
         name, model, "z" if name == "z" else "c", config.window_samples if context == "window" else None,
         bf16=config.precision == "bf16",
     )  # fmt: skip
-    return frames, {"updates": updates, "seed": config.seed, "config": vars_of(config)}
-
-
-def vars_of(config: Config) -> dict[str, Any]:
-    """The configuration as plain values for JSON."""
-    return dict(vars(config))
+    return frames, {"updates": updates, "seed": config.seed, "config": dataclasses.asdict(config)}
 
 
 def probe(store: FeatureStore, task: Task, seed: int) -> tuple[Score, dict[str, Any]]:

@@ -83,7 +83,7 @@ class CPCFrames:
             window_samples,
             bf16,
         )
-        self.dim = model.context.gru.hidden_size if layer == "c" else model.encoder.layers[0].conv.out_channels
+        self.dim = model.context.gru.hidden_size if layer == "c" else model.encoder.channels
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ from cpc_speech.errors import UserError, run
 from cpc_speech.features import batches_by_length
 from cpc_speech.model import HOP
 from cpc_speech.packed import PackedAudio
-from cpc_speech.probe import count_correct, vars_of
+from cpc_speech.probe import count_correct
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import CPCFrames
 from cpc_speech.scores import Score, save_score
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         {
             "row": "supervised", "task": task.name, "probe": "end_to_end", "classes": task.classes,
             "probe_context": "utterance", "majority": task.majority(), "seed": config.seed,
-            "config": vars_of(config), "seconds": time.monotonic() - started, **facts, **provenance(),
+            "config": dataclasses.asdict(config), "seconds": time.monotonic() - started, **facts, **provenance(),
         },
     )  # fmt: skip
 

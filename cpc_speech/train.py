@@ -146,7 +146,7 @@ def cpc_loss(model: CPC, waveform: Tensor, config: Config, *draw: int) -> InfoNC
 def set_matmul_precision(precision: str) -> None:
     """With bf16, let fp32 products, the scores', round their factors too; their sums stay fp32."""
     fast = precision == "bf16"
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if fast else "ieee"
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if fast else "ieee"  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = "tf32" if fast else "ieee"
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,35 +34,68 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def command_line(work: Path, *options: str) -> list[str]:
+    return [str(RECIPE / "run.sh"), "--work", str(work), "--nj", "1", "--overrides", TINY, *options]
+
+
 def run(work: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [str(RECIPE / "run.sh"), "--work", str(work), "--nj", "1", "--overrides", TINY, *options]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command_line(work, *options), capture_output=True, text=True)
 
 
-def test_train_clean_100(corpus: Path, tmp_path: Path) -> None:
-    """Stages 0 to 9, then again: everything is skipped."""
-    options = ("--corpus", str(corpus), "--supervised-updates", "4", "--models", "mixed_speaker same_speaker")
-    first = run(tmp_path, *options)
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert "GiB" in first.stdout  # stage 0 says what the run will need
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work folder of all stages, run once from the first to the last."""
+    work = tmp_path_factory.mktemp("work")
+    done = run(work, *options(corpus))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "GB  in all" in done.stdout  # stage 0 says what the run will need
+    return work
 
-    heard = json.loads((tmp_path / "exp" / "mixed_speaker" / "train.json").read_text())
+
+def options(corpus: Path) -> list[str]:
+    return ["--corpus", str(corpus), "--supervised-updates", "4", "--models", "mixed_speaker same_speaker"]
+
+
+def accuracies(work: Path) -> dict[tuple[str, str], float]:
+    results = json.loads((work / "exp" / "report" / "results.json").read_text())
+    assert all(0 <= result["ci95"][0] <= result["accuracy"] <= result["ci95"][1] <= 100 for result in results)
+    return {(result["row"], result["task"]): result["accuracy"] for result in results}
+
+
+def test_train_clean_100(undisturbed: Path) -> None:
+    heard = json.loads((undisturbed / "exp" / "mixed_speaker" / "train.json").read_text())
     # 4 updates of 2 minibatches of 2 windows of 1.28 s
     assert heard["hours_heard"] == pytest.approx(4 * 2 * 2 * 1.28 / 3600)
-    results = json.loads((tmp_path / "exp" / "report" / "results.json").read_text())
-    rows = {(result["row"], result["task"]) for result in results}
-    expected = {
+    rows = {
         "random initialisation", "MFCC, 13", "MFCC, 13 with differences", "CPC, mixed speaker", "CPC, same speaker",
         "supervised",
     }  # fmt: skip
-    assert rows == {(row, task) for row in expected for task in ("phone", "speaker")}
-    assert all(0 <= result["ci95"][0] <= result["accuracy"] <= result["ci95"][1] <= 100 for result in results)
-    assert "| CPC, mixed speaker |" in (tmp_path / "exp" / "report" / "RESULTS.md").read_text()
+    assert set(accuracies(undisturbed)) == {(row, task) for row in rows for task in ("phone", "speaker")}
+    assert "| CPC, mixed speaker |" in (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
 
-    again = run(tmp_path, *options)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "done before, skipped" in again.stdout
-    assert "epoch" not in again.stdout and "resuming" not in again.stdout + again.stderr
+
+def test_interrupted_in_every_stage(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Ctrl-C once in each part of each stage; the same command goes on, to the same numbers."""
+    interrupted: set[str] = set()
+    command = command_line(tmp_path, *options(corpus))
+    while True:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        assert process.stdout is not None
+        output = []
+        for line in process.stdout:
+            output.append(line)
+            announced = re.search(r"(stage \d: [^\n]*)$", line)
+            if announced and "skipped" not in line and announced[1] not in interrupted:
+                interrupted.add(announced[1])
+                time.sleep(1.5)  # into the stage's work; a stage that is over by then is interrupted in the next
+                os.killpg(process.pid, signal.SIGINT)
+        if process.wait() == 0:
+            break
+        assert process.returncode == 130, "".join(output)
+    assert len(interrupted) >= 10, interrupted
+    assert accuracies(tmp_path) == accuracies(undisturbed)
 
 
 def test_own_unlabelled_audio(corpus: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ max_dropped=0     # utterances that may go without labels (listed in data/<set>/
 data_seed=1       # which utterances go into which split
 models='mixed_speaker same_speaker'  # what stage 4 trains: files of conf/, without .yaml
 seed=1            # initialisation, minibatches, probes
+layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 supervised_updates=2400  # of the supervised networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data

@@ -115,10 +115,12 @@ set_aside() {
 
 stage_5() {
   unlabelled && return
-  local model task configs=(--config "$recipe/conf/cpc.yaml" --config exp/baselines/overrides.yaml)
+  local model layer task configs=(--config "$recipe/conf/cpc.yaml" --config exp/baselines/overrides.yaml)
   for model in $models; do
     need 4 "exp/$model"/{.done.4,train.json}
-    row "exp/$model" "$model" python -m cpc_speech.probe --seed "$seed"
+    for layer in $layers; do
+      row "exp/$model" "$model.$layer" python -m cpc_speech.probe --representation "$layer" --seed "$seed"
+    done
   done
   row exp/baselines mfcc python -m cpc_speech.probe --representation mfcc --seed "$seed"
   row exp/baselines mfcc39 python -m cpc_speech.probe --representation mfcc39 --seed "$seed"
@@ -150,13 +152,14 @@ row() {
   finish
 }
 
-# The command that makes what these options make, run from the repository's root.
+# The command that makes what these options make, run from the repository's root; where a corpus lies is no one's concern.
 whole_command() {
   local name value words=("recipes/${recipe##*/}/run.sh")
   for name in $(option_names); do
     value=${!name}
     [[ $name =~ ^(stage|stop_stage|force|publish|nj|work)$ || $value == "${defaults[$name]}" ]] && continue
-    if [[ $value == "${root%/*}"/* ]]; then value=$(realpath -m --relative-to="$root" "$value"); fi
+    if [[ $value == "$root"/* ]]; then value=${value#"$root"/}
+    elif [[ $value == /* ]]; then value=/path/to/${value##*/}; fi
     words+=("--${name//_/-}" "$value")
   done
   quoted "${words[@]}"
@@ -164,8 +167,13 @@ whole_command() {
 
 stage_9() {
   unlabelled && return
-  local model
-  for model in $models; do need 5 "exp/$model/.done.5.$model"; done
+  local model layer row
+  for model in $models; do
+    for layer in $layers; do need 5 "exp/$model/.done.5.$model.$layer"; done
+  done
+  for row in baselines.{mfcc,mfcc39,random} supervised_phone.supervised_phone supervised_speaker.supervised_speaker; do
+    need 5 "exp/${row%%.*}/.done.5.${row#*.}"
+  done
   fingerprint=()
   run python -m cpc_speech.report exp --data "data/$set" --write exp/report \
     --title "${recipe##*/}" --command "$(whole_command)"
