@@ -115,7 +115,7 @@ def test_a_finished_run_is_left_as_it_is(data: Path, tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.INFO):
         module.main(argv)
     assert [(tmp_path / "exp" / name).read_bytes() for name in files] == before
-    assert "already trained" in caplog.text
+    assert "trained already" in caplog.text
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

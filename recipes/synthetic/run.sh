@@ -8,7 +8,7 @@
 speakers=16       # voices
 minutes=20        # of speech in all
 data_seed=1       # which sentences are spoken, and which of them go into which split
-models=same_speaker  # what stage 4 trains: files of conf/, without .yaml
+models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml
 seed=1            # initialisation, minibatches, probes
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 supervised_updates=300  # of the supervised networks, at most; dev may stop them before
