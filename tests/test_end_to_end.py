@@ -35,11 +35,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command_line(work: Path, *options: str) -> list[str]:
-    return [str(RECIPE / "run.sh"), "--work", str(work), "--nj", "1", "--overrides", TINY, *options]
+    """To be run in ROOT: the recipe is named from there, as the README does."""
+    return [str(RECIPE.relative_to(ROOT) / "run.sh"), "--work", str(work), "--nj", "1", "--overrides", TINY, *options]
 
 
 def run(work: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command_line(work, *options), capture_output=True, text=True)
+    return subprocess.run(command_line(work, *options), cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,9 @@ def test_train_clean_100(undisturbed: Path) -> None:
         "supervised",
     }  # fmt: skip
     assert set(accuracies(undisturbed)) == {(row, task) for row in rows for task in ("phone", "speaker")}
-    assert "| CPC, mixed speaker |" in (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
+    page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
+    assert "| CPC, mixed speaker |" in page
+    assert "recipes/librispeech100/run.sh --corpus /path/to/LibriSpeech " in page
 
 
 def test_interrupted_in_every_stage(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_interrupted_in_every_stage(corpus: Path, undisturbed: Path, tmp_path: P
     command = command_line(tmp_path, *options(corpus))
     while True:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
         assert process.stdout is not None
         output = []

@@ -8,7 +8,7 @@
 # folder. A default of true or false makes it a switch; a number accepts only numbers.
 # The head ends at the first line that sources something. Sourced by stages.sh.
 
-option_head() { sed '/^source /,$d' "$0"; }
+option_head() { sed '/^source /,$d' "$recipe/${0##*/}"; }  # $0 may be relative to where the user stood
 option_names() { option_head | sed -n 's/^\([a-z][a-z0-9_]*\)=.*/\1/p'; }
 option_comment() { option_head | sed -n "s/^$1=.*[[:space:]]# *//p"; }
 
@@ -22,7 +22,7 @@ for name in difflib.get_close_matches(sys.argv[1], sys.stdin.read().split(), 1, 
 # What run.sh says of itself: the comment it begins with, its options, its stages.
 print_help() {
   local line name number
-  sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+  sed -n '2,/^$/s/^# \{0,1\}//p' "$recipe/${0##*/}"
   printf '\nOptions, with their defaults:\n'
   while IFS= read -r line; do
     if [[ $line =~ ^([a-z][a-z0-9_]*)= ]]; then

@@ -158,6 +158,7 @@ whole_command() {
   for name in $(option_names); do
     value=${!name}
     [[ $name =~ ^(stage|stop_stage|force|publish|nj|work)$ || $value == "${defaults[$name]}" ]] && continue
+    if [[ $value == /* ]]; then value=$(realpath -m "$value"); fi
     if [[ $value == "$root"/* ]]; then value=${value#"$root"/}
     elif [[ $value == /* ]]; then value=/path/to/${value##*/}; fi
     words+=("--${name//_/-}" "$value")
