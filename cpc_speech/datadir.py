@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
+
+
+def iter_table(path: str | Path) -> Iterator[tuple[str, str]]:
+    """Yield key and rest of each ``key rest-of-line`` line (wav.scp, utt2spk, ...); see ``read_table``."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run the stage that makes it first")
+    previous = ""
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            key, _, value = line.rstrip("\n").partition(" ")
+            if not key:
+                raise UserError(f"{path}:{number}: the line has no key; remove it")
+            if key == previous:
+                raise UserError(f"{path}:{number}: {key} stands here a second time; keep one of the two lines")
+            if key < previous:
+                raise UserError(
+                    f"{path}:{number}: {key} comes after {previous}; sort it: LC_ALL=C sort -o {path} {path}"
+                )
+            yield key, value.strip()
+            previous = key
 
 
 def read_table(path: str | Path) -> dict[str, str]:
@@ -15,25 +36,7 @@ def read_table(path: str | Path) -> dict[str, str]:
     Raises:
         UserError: the file is missing, or a key is empty, repeated or out of C order (names the line).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run the stage that makes it first")
-    table: dict[str, str] = {}
-    previous = ""
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            key, _, value = line.rstrip("\n").partition(" ")
-            if not key:
-                raise UserError(f"{path}:{number}: the line has no key; remove it")
-            if key in table:
-                raise UserError(f"{path}:{number}: {key} stands here a second time; keep one of the two lines")
-            if key < previous:
-                raise UserError(
-                    f"{path}:{number}: {key} comes after {previous}; sort it: LC_ALL=C sort -o {path} {path}"
-                )
-            table[key] = value.strip()
-            previous = key
-    return table
+    return dict(iter_table(path))
 
 
 def write_table(path: str | Path, table: Mapping[str, object]) -> None:

@@ -11,17 +11,22 @@ The positive never is its own negative. Scores are matrix products over all fram
 not serve as a candidate is masked afterwards, and sampled negatives are picked from the scores, so no vector
 is ever gathered.
 
-Shapes: B windows, T frames, D channels of z, K steps, M = B·T frames of the minibatch, N candidates.
+With s the scores of one prediction, p = softmax(s) and y the one-hot positive, the loss −log p[positive] has the
+gradient p − y in s: as cheap as the loss, once p is at hand. So both are computed at once, one step k after the
+other, and what is kept for the backward pass is the gradient in the predictions and in z. Only one step's scores,
+B·(T−k) × B·T of them, ever exist: memory grows with the square of the minibatch, but not with K.
+
+Shapes: B windows, T frames, D channels of z, K steps, N candidates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # The rows of Table 2 that differ in negatives: (batch composition, candidates).
 PAPER_SETTINGS = {
@@ -58,56 +63,82 @@ def info_nce(
         generator: source of the drawn negatives; on the CPU, so that every device draws the same.
     """
     z = z.float()  # in bf16 all scores of a young network tie
-    losses, accuracies = [], []
-    for k, prediction in enumerate(predictions, 1):
-        logits, target = _logits(prediction.float(), z, k, candidates)
-        if negatives != "all":
-            logits, target = _sample(logits, target, z.shape, candidates, int(negatives), generator)
-        losses.append(F.cross_entropy(logits, target))
-        accuracies.append(_accuracy(logits.detach(), target))
-    return InfoNCE(torch.stack(losses), torch.stack(accuracies))
+    steps = [
+        _Step.apply(prediction.float(), z, k, candidates, negatives, generator)
+        for k, prediction in enumerate(predictions, 1)
+    ]
+    loss, accuracy = zip(*steps)
+    return InfoNCE(torch.stack(loss), torch.stack(accuracy))
 
 
-def _logits(prediction: Tensor, z: Tensor, k: int, candidates: str) -> tuple[Tensor, Tensor]:
-    """Scores of the B·(T−k) predictions against their candidates' frames, and the positive's column.
+class _Step(torch.autograd.Function):
+    """Loss and accuracy of the predictions k steps ahead."""
 
-    Columns are the frames of the window for ``current_window``, else those of the minibatch.
+    @staticmethod
+    def forward(
+        ctx: Any, prediction: Tensor, z: Tensor, k: int, candidates: str, negatives: int | str,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        B, T, _ = z.shape
+        groups = B if candidates == "current_window" else 1  # what a prediction is scored against: its window or all
+        rows = prediction.reshape(groups, -1, prediction.shape[-1])
+        frames = z.reshape(groups, -1, z.shape[-1])
+        scores = torch.bmm(rows, frames.transpose(1, 2))
+        flat = scores.flatten(0, 1)  # a view: (B·(T−k), frames of the group)
+
+        window = torch.arange(B, device=z.device).repeat_interleave(T - k)
+        positive = torch.arange(k, T, device=z.device).repeat(B) + (0 if groups == B else T * window)
+        if candidates == "other_windows":
+            _mask_own_window(flat, positive, window, T)
+        if negatives == "all":
+            loss, accuracy, gradient = _cross_entropy(flat, positive)
+        else:
+            columns = _draw(positive, flat.shape[1], T if candidates == "other_windows" else 1, int(negatives), generator)
+            loss, accuracy, drawn = _cross_entropy(flat.gather(1, columns), torch.zeros_like(positive))
+            gradient = flat.zero_().scatter_add_(1, columns, drawn)
+
+        if any(ctx.needs_input_grad):
+            gradient = gradient.view_as(scores)
+            mean = 1 / len(flat)
+            ctx.save_for_backward(
+                torch.bmm(gradient, frames).view_as(prediction) * mean,
+                torch.bmm(gradient.transpose(1, 2), rows).view_as(z) * mean,
+            )
+        ctx.mark_non_differentiable(accuracy)
+        return loss, accuracy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss: Tensor, accuracy: Tensor) -> tuple[Tensor | None, ...]:
+        in_prediction, in_z = ctx.saved_tensors
+        return loss * in_prediction, loss * in_z, None, None, None, None
+
+
+def _cross_entropy(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean of −log softmax(scores)[positive], strict accuracy (a tie is a miss), and softmax(scores) − one-hot."""
+    positive = positive[:, None]
+    own = scores.gather(1, positive)
+    rival = scores.scatter_(1, positive, -torch.inf).amax(1, keepdim=True)
+    softmax = scores.scatter_(1, positive, own).softmax(1)
+    # By way of the largest score, whose probability, unlike the positive's, cannot underflow.
+    loss = torch.maximum(own, rival) - own - softmax.amax(1, keepdim=True).log()
+    gradient = softmax.scatter_add_(1, positive, torch.full_like(own, -1))
+    return loss.mean(), (own > rival).float().mean(), gradient
+
+
+def _mask_own_window(scores: Tensor, positive: Tensor, window: Tensor, T: int) -> None:
+    """Set the scores of every prediction against its own window to −∞, but for the positive's."""
+    own = scores.gather(1, positive[:, None])
+    columns = T * window[:, None] + torch.arange(T, device=scores.device)
+    scores.scatter_(1, columns, -torch.inf).scatter_(1, positive[:, None], own)
+
+
+def _draw(positive: Tensor, total: int, width: int, count: int, generator: torch.Generator | None) -> Tensor:
+    """Columns of the positive and of ``count`` negatives, drawn uniformly from ``total``: (predictions, 1 + count).
+
+    Forbidden are the ``width`` columns around the positive: itself (1), or its window's (T). A draw below the
+    first of them stays, one at or above it moves past them.
     """
-    B, T, D = z.shape
-    positive = torch.arange(k, T, device=z.device).repeat(B)
-    if candidates == "current_window":
-        return torch.bmm(prediction, z.transpose(1, 2)).flatten(0, 1), positive
-    window = torch.arange(B, device=z.device).repeat_interleave(T - k)
-    positive = positive + T * window
-    scores = prediction.flatten(0, 1) @ z.flatten(0, 1).t()
-    if candidates == "other_windows":
-        own = torch.block_diag(*[torch.ones(T - k, T, dtype=torch.bool, device=z.device)] * B)
-        own[torch.arange(len(positive), device=z.device), positive] = False
-        scores = scores.masked_fill(own, -torch.inf)
-    return scores, positive
-
-
-def _sample(
-    logits: Tensor, positive: Tensor, shape: torch.Size, candidates: str, count: int, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """Keep the positive (as column 0) and ``count`` columns drawn uniformly from the rest of the candidates.
-
-    A draw below the first forbidden column stays, one at or above it moves past the forbidden ones: they are
-    the positive alone, or all T columns of the positive's window.
-    """
-    B, T, _ = shape
-    if candidates == "other_windows":
-        first, width = positive // T * T, T
-    else:
-        first, width = positive, 1
-    total = logits.shape[1] - width
-    drawn = torch.randint(total, (len(logits), count), generator=generator).to(logits.device)
-    drawn = drawn + width * (drawn >= first[:, None])
-    columns = torch.cat((positive[:, None], drawn), dim=1)
-    return logits.gather(1, columns), torch.zeros_like(positive)
-
-
-def _accuracy(logits: Tensor, positive: Tensor) -> Tensor:
-    """Share of predictions whose positive scores above every negative; a tie is a miss."""
-    own = logits.gather(1, positive[:, None])
-    return ((logits >= own).sum(1) == 1).float().mean()
+    first = positive // width * width
+    drawn = torch.randint(total - width, (len(positive), count), generator=generator).to(positive.device)
+    return torch.cat((positive[:, None], drawn + width * (drawn >= first[:, None])), dim=1)

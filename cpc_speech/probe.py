@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def accuracy_of(
     return count_correct(predictions, store.utterances, task, split)
 
 
-def count_correct(predictions: Any, utterances: list[str], task: Task, split: str) -> Score:
+def count_correct(predictions: Any, utterances: Sequence[str], task: Task, split: str) -> Score:
     """Compare predicted classes, an array an utterance of the split, with its targets."""
     score = Score([], [], [])
     for i, predicted in zip(task.splits[split], predictions):

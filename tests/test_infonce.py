@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
 import oracles
 import pytest
 import torch
 from torch import Tensor
 
+from cpc_speech import infonce
 from cpc_speech.config import Config
 from cpc_speech.infonce import PAPER_SETTINGS, info_nce
 
@@ -36,13 +35,13 @@ def with_marks(B: int, T: int) -> tuple[Tensor, Tensor]:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
     """The (logits, positive's column) over which the softmax was taken."""
     calls: list[tuple[Tensor, Tensor]] = []
-    real = torch.nn.functional.cross_entropy
+    real = infonce._cross_entropy
 
-    def spy(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
-        calls.append((logits.detach(), target))
-        return real(logits, target, **options)
+    def spy(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        calls.append((scores.clone(), positive))
+        return real(scores, positive)
 
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", spy)
+    monkeypatch.setattr(infonce, "_cross_entropy", spy)
     return calls
 
 

@@ -61,7 +61,7 @@ def test_bit_exact_in_every_sharding(
     assert b"".join(map(Path.read_bytes, files)) == b"".join(wave.tobytes() for wave in corpus.values())
     assert all(file.stat().st_size <= max(shard_bytes, 1200) for file in files)  # 1200: the longest utterance
     audio = PackedAudio(data)
-    assert audio.utterances == list(corpus)
+    assert list(audio.utterances) == list(corpus)
     for i, wave in enumerate(corpus.values()):
         np.testing.assert_array_equal(audio[i], wave)
     assert (data / "utt2dur").read_text().splitlines()[0] == "u1 0.00625"
