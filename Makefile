@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint
+.PHONY: help install demo test lint bench
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -15,6 +15,9 @@ demo: $(INSTALLED)  ## the whole path on synthetic speech, in minutes: recipes/s
 
 test: $(INSTALLED)  ## run the tests
 	$(VENV)/bin/python -m pytest
+
+bench: $(INSTALLED)  ## the engine beside the obvious formulation; writes bench.json (10 minutes, nothing else running)
+	$(VENV)/bin/python local/bench.py $(ARGS)
 
 lint: $(INSTALLED)  ## ruff, mypy and shellcheck
 	$(VENV)/bin/ruff check .

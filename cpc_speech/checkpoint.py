@@ -1,4 +1,5 @@
-"""Checkpoints of an experiment: atomic, loaded without unpickling, the last few kept, damaged ones passed over."""
+"""Checkpoints of an experiment: atomic, loaded without unpickling, the last few and the best kept, damaged ones
+passed over."""
 
 from __future__ import annotations
 
@@ -35,6 +36,18 @@ def save(exp: Path, state: dict[str, Any], keep: int) -> Path:
     return path
 
 
+def save_if_best(exp: Path, model: CPC, update: int, dev_loss: float) -> None:
+    """Write ``checkpoints/best.pt`` where no earlier update had a lower loss on dev, in nats.
+
+    What counts is the loss in the file, so a resumed run that comes by the same update again changes nothing.
+    """
+    path = exp / "checkpoints" / "best.pt"
+    if path.exists() and (best := _read(path)) is not None and best["dev_loss"] <= dev_loss:
+        return
+    with atomic_write(path, "wb") as file:
+        torch.save({"model": model.state_dict(), "update": update, "dev_loss": dev_loss}, file)
+
+
 def load_latest(exp: Path) -> dict[str, Any] | None:
     """The newest state that can be read, or None where there is none; a damaged one is warned of and passed over.
 
@@ -43,21 +56,37 @@ def load_latest(exp: Path) -> dict[str, Any] | None:
     """
     paths = _newest_first(exp)
     for path in paths:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # what a truncated zip or a foreign file raises is not one type
-            log.warning("%s cannot be read (%s); trying the checkpoint before it", path, error)
+        if (state := _read(path)) is not None:
+            return state
+        log.warning("taking the checkpoint before it")
     if paths:
         raise UserError(f"{exp}/checkpoints: none of {len(paths)} checkpoints can be read; remove them to start anew")
     return None
 
 
-def load_experiment(exp: str | Path) -> tuple[Config, CPC, int]:
-    """Configuration, model in evaluation mode, and number of updates of a pretraining experiment."""
+def _read(path: Path) -> dict[str, Any] | None:
+    """What was saved, or None and a warning where it is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a truncated zip or a foreign file raises is not one type
+        log.warning("%s cannot be read (%s)", path, error)
+        return None
+
+
+def load_experiment(exp: str | Path, which: str = "last") -> tuple[Config, CPC, int]:
+    """Configuration, model in evaluation mode, and number of updates of a pretraining experiment.
+
+    Args:
+        which: ``last``, or ``best`` by the loss on dev.
+    """
     exp = Path(exp)
-    state = load_latest(exp)
+    if which == "best":
+        path = exp / "checkpoints" / "best.pt"
+        state = _read(path) if path.exists() else None
+    else:
+        state = load_latest(exp)
     if state is None:
-        raise UserError(f"{exp}: holds no checkpoint; pretrain it first (stage 4)")
+        raise UserError(f"{exp}: holds no {which} checkpoint; pretrain it first (stage 4)")
     config = load_config([exp / "config.yaml"])
     model = build_model(config)
     model.load_state_dict(state["model"])

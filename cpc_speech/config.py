@@ -38,7 +38,7 @@ class Config:
     candidates: str = "minibatch"
     negatives: int | str = "all"
     updates: int = 300_000
-    accumulate: int = 8
+    minibatches: int = 8
     learning_rate: float = 2e-4
     final_learning_rate: float = 2e-4
     warmup_updates: int = 0

@@ -93,7 +93,9 @@ class _Step(torch.autograd.Function):
         if negatives == "all":
             loss, accuracy, gradient = _cross_entropy(flat, positive)
         else:
-            columns = _draw(positive, flat.shape[1], T if candidates == "other_windows" else 1, int(negatives), generator)
+            columns = _draw(
+                positive, flat.shape[1], T if candidates == "other_windows" else 1, int(negatives), generator
+            )
             loss, accuracy, drawn = _cross_entropy(flat.gather(1, columns), torch.zeros_like(positive))
             gradient = flat.zero_().scatter_add_(1, columns, drawn)
 

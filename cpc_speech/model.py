@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HOP = 160  # samples a frame: the product of the encoder's strides
+_PIECE = 400  # frames encoded at a time by Encoder.long: their activations just fit the cache of a CPU's core
 
 
 class ConvBlock(nn.Module):
@@ -42,7 +43,7 @@ class ConvBlock(nn.Module):
         blocks = F.pad(x, (0, 0, padding, stride - padding)).view(batch, frames + 1, stride * inputs)
         receptive_field = torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=-1)
         weight = self.conv.weight.transpose(1, 2).reshape(-1, 2 * stride * inputs)
-        return F.relu(self.norm(F.linear(receptive_field, weight, self.conv.bias)))
+        return F.relu(self.norm(F.linear(receptive_field, weight, self.conv.bias)), inplace=True)
 
 
 class Encoder(nn.Module):
@@ -63,6 +64,20 @@ class Encoder(nn.Module):
         """Waveform (B, n) in [−1, 1], cropped to whole frames → z (B, n // 160, C)."""
         frames = waveform.shape[1] // HOP
         return self.layers(waveform[:, : frames * HOP, None])
+
+    def long(self, waveform: Tensor) -> Tensor:
+        """One waveform (n,) of any length → z (n // 160, C), the same in bounded memory: piece by piece.
+
+        Frame t sees samples 160·t − 153 … 160·t + 311, so one frame more at either end of a piece hides its edges.
+        """
+        frames = len(waveform) // HOP
+        pieces = []
+        for first in range(0, frames, _PIECE):
+            last = min(first + _PIECE, frames)
+            begin, end = max(first - 1, 0), min(last + 1, frames)
+            z = self(waveform[None, begin * HOP : end * HOP])[0]
+            pieces.append(z[first - begin : last - begin])
+        return torch.cat(pieces)
 
 
 class Context(nn.Module):

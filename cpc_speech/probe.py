@@ -30,11 +30,11 @@ from cpc_speech.checkpoint import build_model, load_experiment
 from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import FeatureStore
+from cpc_speech.machine import set_matmul_precision, set_up
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import MFCC, CPCFrames, Representation
 from cpc_speech.scores import Score, save_score
 from cpc_speech.tasks import Task, load_splits, load_task
-from cpc_speech.train import set_matmul_precision
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def make_representation(
         model, updates = build_model(config), 0
     else:
         config, model, updates = load_experiment(exp)
-    set_matmul_precision(config.precision)
+    set_up(config.precision)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     frames = CPCFrames(
         name, model, "z" if name == "z" else "c", config.window_samples if context == "window" else None,

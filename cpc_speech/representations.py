@@ -98,7 +98,7 @@ class CPCFrames:
         device = next(self.model.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             # One by one: at an utterance's end every convolution pads its own input, which no batch padding equals.
-            z = [self.model.encoder(waveform[None].to(device))[0] for waveform in waveforms]
+            z = [self.model.encoder.long(waveform.to(device)) for waveform in waveforms]
             if self.layer == "z":
                 return [frames.float() for frames in z]
             # The recurrence looks back only: what is padded behind an utterance cannot change it.

@@ -27,14 +27,17 @@ from cpc_speech import checkpoint
 from cpc_speech.config import Config, load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import batches_by_length
+from cpc_speech.loader import waveform
+from cpc_speech.machine import set_up
 from cpc_speech.model import HOP
+from cpc_speech.optimise import NotFiniteError, adam, learning_rate, stop_signals, update_weights
 from cpc_speech.packed import PackedAudio
 from cpc_speech.probe import count_correct
+from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import CPCFrames
 from cpc_speech.scores import Score, save_score
 from cpc_speech.tasks import Task, load_splits, load_task
-from cpc_speech.train import learning_rate, set_matmul_precision, stop_signals
 from cpc_speech.windows import Window, WindowSampler, load
 
 log = logging.getLogger(__name__)
@@ -70,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     config = load_config(args.config, [*args.overrides, "batch_composition=mixed_speaker"])
     audio, splits = load_splits(args.data)
     task = load_task(args.task, args.data, audio, splits)
-    set_matmul_precision(config.precision)
+    set_up(config.precision)
     started = time.monotonic()
     score, facts = train(config, args.exp, audio, task, args.dev_every, args.patience)
     log.info("supervised, %s: %.2f %% of test frames", task.name, score.accuracy)
@@ -90,14 +93,14 @@ def train(
 ) -> tuple[Score, dict]:
     """Train to the best dev accuracy; the test score of that network, and its updates and dev accuracies."""
     checkpoint.settle_config(exp, config)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    processes = alone()
     train_split = task.splits["train"]
     sampler = WindowSampler(
-        audio.num_samples[train_split], [audio.speakers[i] for i in train_split],
+        audio.num_samples[train_split], audio.speaker_index[train_split],
         config.window_samples, config.windows, False, config.seed,
     )  # fmt: skip
-    model = Classifier(config, task.classes).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    model = Classifier(config, task.classes).to(processes.device)
+    optimizer = adam(model, config)
     dev: list[float] = []
     best = copy.deepcopy(model.state_dict())
     if (state := checkpoint.load_latest(exp)) is not None:
@@ -116,29 +119,25 @@ def train(
     )
     with progress, stop_signals() as stopped:
         while update < config.updates and len(dev) - 1 - int(np.argmax(dev or [0])) < patience:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, update)
-            for j in range(config.accumulate):
-                windows = sampler.minibatch(update, j)
-                waveform, target = _minibatch(config, audio, task, windows)
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                    logits = model(waveform.to(device))
-                loss = F.cross_entropy(logits.flatten(0, 1), target.to(device).flatten(), ignore_index=-1)
-                if not torch.isfinite(loss):
-                    names = ", ".join(audio.utterances[train_split[window.utterance]] for window in windows)
-                    raise UserError(
-                        f"{exp}: the loss of update {update} is {loss.item()}; look at the audio and labels of {names}"
-                    )
-                (loss / config.accumulate).backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            drawn = [sampler.minibatch(update, j) for j in range(config.minibatches)]
+            losses = (_loss(model, config, audio, task, windows) for windows in drawn)
+            try:
+                norm, _ = update_weights(
+                    optimizer, learning_rate(config, update), losses, config.minibatches, processes
+                )
+            except NotFiniteError:
+                names = ", ".join(audio.utterances[train_split[w.utterance]] for windows in drawn for w in windows)
+                raise UserError(
+                    f"{exp}: the gradient of update {update + 1} is not finite; no weight was changed by it. "
+                    f"Look at the audio and labels of {names}"
+                ) from None
             update += 1
             progress.update()
             if update % dev_every == 0 or update == config.updates:
                 dev.append(evaluate(model, config, audio, task, "dev").accuracy)
                 if int(np.argmax(dev)) == len(dev) - 1:  # a tie is no improvement
                     best = copy.deepcopy(model.state_dict())
-                progress.set_postfix_str(f"loss {loss.item():.3f}, dev {dev[-1]:.1f} %, best {max(dev):.1f} %")
+                progress.set_postfix_str(f"gradient norm {norm:.3f}, dev {dev[-1]:.1f} %, best {max(dev):.1f} %")
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update}
                 checkpoint.save(
                     exp,
@@ -152,13 +151,16 @@ def train(
     return evaluate(model, config, audio, task, "test"), {"updates": chosen, "dev_accuracy": dev}
 
 
-def _minibatch(config: Config, audio: PackedAudio, task: Task, windows: list[Window]) -> tuple[Tensor, Tensor]:
-    """Windows (B, window_samples), moved to begin on a frame, and their frames' targets (B, frames)."""
-    train_split = task.splits["train"]
-    aligned = [Window(train_split[w.utterance], w.start // HOP * HOP) for w in windows]
+def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, windows: list[Window]) -> Tensor:
+    """Mean cross-entropy of the labelled frames of these windows, moved to begin on a frame."""
+    device = model.output.weight.device
+    aligned = [Window(task.splits["train"][w.utterance], w.start // HOP * HOP) for w in windows]
     first = [w.start // HOP for w in aligned]
     target = np.stack([task.targets[w.utterance][t : t + config.frames] for w, t in zip(aligned, first)])
-    return torch.from_numpy(load(audio, aligned, config.window_samples)), torch.from_numpy(target)
+    samples = torch.from_numpy(load(audio, aligned, config.window_samples))
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        logits = model(waveform(samples, device))
+    return F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(target).to(device).flatten(), ignore_index=-1)
 
 
 @torch.no_grad()

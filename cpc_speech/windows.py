@@ -37,7 +37,7 @@ class WindowSampler:
 
     Args:
         num_samples: length of every utterance, in samples.
-        speakers: speaker of every utterance.
+        speakers: speaker of every utterance, by name or number.
         window_samples: length of a window, in samples.
         windows: windows in a minibatch.
         same_speaker: whether a minibatch's windows share their speaker.
@@ -50,7 +50,7 @@ class WindowSampler:
     def __init__(
         self,
         num_samples: np.ndarray,
-        speakers: Sequence[str],
+        speakers: Sequence[str] | np.ndarray,
         window_samples: int,
         windows: int,
         same_speaker: bool,
@@ -58,15 +58,15 @@ class WindowSampler:
     ) -> None:
         self.window_samples, self.windows, self.same_speaker, self.seed = window_samples, windows, same_speaker, seed
         starts = np.maximum(np.asarray(num_samples, dtype=np.int64) - window_samples + 1, 0)
-        names, speaker_of = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
+        names, speaker_of = np.unique(np.asarray(speakers), return_inverse=True)
         self.too_short = int(np.count_nonzero(starts == 0))
         # A window bars 2·window_samples − 1 starts, so that at least so many fit however they are drawn.
         fit = -(-starts // (2 * window_samples - 1))
         room = np.bincount(speaker_of, weights=fit, minlength=len(names)).astype(np.int64)
-        self.left_out: list[str] = []
+        self.left_out: list = []  # speakers with too little audio for a minibatch, as they were given
         if same_speaker:
             small = room < windows
-            self.left_out = [str(name) for name in names[small]]
+            self.left_out = names[small].tolist()
             starts = np.where(small[speaker_of], 0, starts)
         if not starts.any() or room.sum() < windows:
             raise UserError(
@@ -110,9 +110,8 @@ class WindowSampler:
 
 
 def load(audio: PackedAudio, windows: Sequence[Window], window_samples: int) -> np.ndarray:
-    """The windows' samples as float32 in [−1, 1): (windows, window_samples)."""
-    batch = np.stack([audio.slice(window.utterance, window.start, window_samples) for window in windows])
-    return batch.astype(np.float32) / 32768
+    """The windows' samples: (windows, window_samples) int16."""
+    return np.stack([audio.slice(window.utterance, window.start, window_samples) for window in windows])
 
 
 def dev_seed(seed: int) -> int:

@@ -19,12 +19,12 @@ from pathlib import Path
 import soundfile
 
 from cpc_speech.config import Config, load_config
+from cpc_speech.cost import parameters, update_operations, update_seconds
 from cpc_speech.errors import UserError, run
 
 log = logging.getLogger(__name__)
 
 GB = 1e9
-KERNELS, STRIDES = (10, 8, 4, 4, 4), (5, 4, 2, 2, 2)
 FLAC_BYTES_PER_HOUR = 6.6 * GB / 100.6  # train-clean-100, extracted
 AUDIO = {".flac", ".wav", ".ogg", ".mp3"}
 
@@ -45,28 +45,6 @@ def hours_of(folder: Path) -> float:
         return sum(pool.map(seconds, files)) / 3600
 
 
-def parameters(config: Config) -> int:
-    """Weights and biases: convolutions (and a gain and bias of each one's normalisation), GRU, predictors."""
-    channels, context = config.channels, config.context_dim
-    inputs = (1, channels, channels, channels, channels)
-    encoder = sum(channels * (n * kernel + 3) for n, kernel in zip(inputs, KERNELS, strict=True))
-    return encoder + 3 * context * (channels + context + 2) + config.steps * context * channels
-
-
-def operations(config: Config) -> float:
-    """Floating-point operations of the whole training: 2 a multiply-add, and twice the forward's for backward."""
-    channels, context, length = config.channels, config.context_dim, config.window_samples
-    multiply_adds, inputs = 0.0, 1
-    for kernel, stride in zip(KERNELS, STRIDES, strict=True):
-        length //= stride
-        multiply_adds += length * channels * inputs * kernel
-        inputs = channels
-    frames = config.frames
-    multiply_adds += frames * 3 * context * (channels + context)
-    multiply_adds += config.steps * frames * channels * (context + config.num_candidates)
-    return 6 * multiply_adds * config.windows * config.accumulate * config.updates
-
-
 def disk(hours: float, config: Config, models: int, download: float, labelled: bool) -> dict[str, float]:
     """Bytes that the run will write, by what they are for."""
     sizes = {}
@@ -83,14 +61,14 @@ def disk(hours: float, config: Config, models: int, download: float, labelled: b
 def report(hours: float, config: Config, models: Sequence[str], download: float, labelled: bool) -> list[str]:
     sizes = disk(hours, config, len(models), download, labelled)
     total, free = sum(sizes.values()), shutil.disk_usage(".").free
-    heard = config.updates * config.accumulate * config.windows * config.window_samples / 16000 / 3600
-    work = operations(config) * len(models)
+    heard = config.updates * update_seconds(config) / 3600
+    work = config.updates * update_operations(config) * len(models)
     lines = [f"{hours:.1f} hours of audio, {len(models)} model(s): {' '.join(models)}. This run will need"]
     lines += [f"  disk    {size / GB:7.2f} GB  {what}" for what, size in sizes.items()]
     lines += [f"  disk    {total / GB:7.2f} GB  in all, {free / GB:.1f} GB are free in {os.getcwd()}"]
     lines += ["  memory  about 2 GB of RAM, and 2 GB on the GPU (estimated); it does not grow with the corpus"]
     lines += [
-        f"  time    {config.updates:,} updates of {config.accumulate} x {config.windows} windows hear {heard:,.0f} h "
+        f"  time    {config.updates:,} updates of {config.minibatches} x {config.windows} windows hear {heard:,.0f} h "
         f"of audio a model; {work:.1e} operations in all,",
         f"          {work / 30e12 / 3600:.1f} h where a GPU sustains 30e12 a second. "
         "GPU time was not measured: the progress bar will tell",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 # Table 2 of the paper: may frame (j, s) be a negative of a prediction of frame (i, t + k)?
 # "(excl.)" removes window i, "current sequence only" all others. Who speaks in the windows is the batch's affair.
@@ -77,6 +77,51 @@ def encoder(parameters: dict[str, Tensor], waveform: Tensor) -> Tensor:
         weight, bias, gain, shift = (parameters[f"layers.{layer}.{name}"] for name in names)
         x = block(x, weight, bias, gain, shift, stride, padding)
     return x.transpose(1, 2)
+
+
+class PlainEncoder(nn.Module):
+    """g_enc by nn.Conv1d and nn.LayerNorm, as one would first write it: (B, n) → (B, n // 160, C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inputs = (1, *[channels] * 4)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(n, channels, *sizes) for n, sizes in zip(inputs, CONVOLUTIONS, strict=True)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in CONVOLUTIONS)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        x = waveform[:, None]
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = F.relu(norm(convolution(x).transpose(1, 2))).transpose(1, 2)
+        return x.transpose(1, 2)
+
+
+class PlainCPC(nn.Module):
+    """CPC as one would first write it: every frame's negatives gathered as vectors, a product for each step."""
+
+    def __init__(self, channels: int, context_dim: int, steps: int) -> None:
+        super().__init__()
+        self.encoder = PlainEncoder(channels)
+        self.gru = nn.GRU(channels, context_dim, batch_first=True)
+        self.predictors = nn.ModuleList(nn.Linear(context_dim, channels, bias=False) for _ in range(steps))
+
+    def forward(self, waveform: Tensor, negatives: int, generator: torch.Generator | None = None) -> Tensor:
+        """Mean InfoNCE of the minibatch (B, n), each frame with its own negatives drawn from all other frames."""
+        z = self.encoder(waveform)
+        c = self.gru(z)[0]
+        B, T, D = z.shape
+        frames = z.reshape(B * T, D)
+        losses = []
+        for k, predictor in enumerate(self.predictors, 1):
+            prediction = predictor(c[:, : T - k]).reshape(-1, D)
+            positive = torch.tensor([i * T + t + k for i in range(B) for t in range(T - k)])
+            drawn = torch.randint(B * T - 1, (len(positive), negatives), generator=generator)
+            drawn = drawn + (drawn >= positive[:, None])  # never the positive
+            vectors = torch.cat((frames[positive][:, None], frames[drawn]), dim=1)  # (predictions, 1 + negatives, D)
+            scores = torch.bmm(vectors, prediction[:, :, None])[:, :, 0]
+            losses.append(F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long)))
+        return torch.stack(losses).mean()
 
 
 def all_windows(num_samples: Sequence[int], window_samples: int) -> list[tuple[int, int]]:

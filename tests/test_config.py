@@ -18,7 +18,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*/conf/cpc.yaml"))
 def test_defaults_are_the_papers() -> None:
     config = Config()
     assert (config.channels, config.context_dim, config.steps) == (512, 256, 12)
-    assert (config.window_samples, config.windows, config.accumulate) == (20480, 8, 8)
+    assert (config.window_samples, config.windows, config.minibatches) == (20480, 8, 8)
     assert (config.learning_rate, config.updates) == (2e-4, 300_000)
     assert (config.batch_composition, config.candidates) == ("mixed_speaker", "minibatch")
     assert config.frames == 128
@@ -165,7 +165,7 @@ def test_librispeech100_is_the_paper() -> None:
         "steps",
         "window_samples",
         "windows",
-        "accumulate",
+        "minibatches",
         "updates",
         "learning_rate",
     ):

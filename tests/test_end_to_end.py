@@ -19,7 +19,7 @@ pytest.importorskip("pocketsphinx")
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "librispeech100"
 TINY = (
-    "channels=16 context_dim=16 steps=3 windows=2 accumulate=2 updates=4 "
+    "channels=16 context_dim=16 steps=3 windows=2 minibatches=2 updates=4 "
     "log_every=1 dev_every=2 dev_minibatches=1 checkpoint_every=2"
 )
 

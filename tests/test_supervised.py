@@ -20,7 +20,7 @@ from cpc_speech.tasks import Task, load_splits, load_task
 from cpc_speech.windows import Window, WindowSampler
 
 CONFIG = Config(
-    channels=16, context_dim=8, steps=2, window_samples=3200, windows=4, updates=8, accumulate=1, seed=2,
+    channels=16, context_dim=8, steps=2, window_samples=3200, windows=4, updates=8, minibatches=1, seed=2,
     learning_rate=1e-3, final_learning_rate=1e-3,
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ from cpc_speech.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL: dict[str, Any] = {
-    "channels": 16, "context_dim": 8, "steps": 3, "window_samples": 3200, "windows": 4, "updates": 10, "accumulate": 2,
+    "channels": 16, "context_dim": 8, "steps": 3, "window_samples": 3200, "windows": 4, "updates": 10, "minibatches": 2,
     "log_every": 3, "dev_every": 4, "dev_minibatches": 2, "checkpoint_every": 5, "final_learning_rate": 1e-5, "seed": 7,
     "warmup_updates": 2,
 }  # fmt: skip
@@ -201,10 +201,10 @@ def test_same_speaker_minibatches_are_what_the_loss_is_given(
         return real(model, waveform, config, *draw)
 
     monkeypatch.setattr(module, "cpc_loss", loss)
-    module.main(arguments(data, tmp_path / "same", batch_composition="same_speaker", accumulate=1, dev_minibatches=1))
+    module.main(arguments(data, tmp_path / "same", batch_composition="same_speaker", minibatches=1, dev_minibatches=1))
     same = max(spreads)
     spreads.clear()
-    module.main(arguments(data, tmp_path / "mixed", accumulate=1, dev_minibatches=1))
+    module.main(arguments(data, tmp_path / "mixed", minibatches=1, dev_minibatches=1))
     # Standard deviations are as 1 : 1/2 : 1/√7; one speaker's windows of 3,200 samples agree within 10 %.
     assert same < 1.2 < 1.3 < max(spreads)
 
@@ -271,7 +271,7 @@ def test_accumulated_minibatches_equal_one_gradient_of_their_mean(
         return real(model, waveform, config, *draw)
 
     monkeypatch.setattr(module, "cpc_loss", loss)
-    module.main(arguments(data, tmp_path / "exp", updates=1, accumulate=3, precision="fp32"))
+    module.main(arguments(data, tmp_path / "exp", updates=1, minibatches=3, precision="fp32"))
     assert [draw for _, draw in seen] == [(7, 0, 0), (7, 0, 1), (7, 0, 2)]
     config = Config(**(SMALL | {"precision": "fp32"}))
     model = build_model(config)

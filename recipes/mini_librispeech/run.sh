@@ -11,6 +11,7 @@ oov=espeak        # words outside cmudict: pronounced by espeak, or taken as spo
 max_dropped=0     # utterances that may go without labels (listed in data/<set>/align.dropped)
 data_seed=1       # which utterances go into which split
 models='mixed_speaker same_speaker'  # what stage 4 trains: files of conf/, without .yaml
+ngpu=1            # GPUs (without one: processes) that share out the minibatches of an update; see cmd.sh
 seed=1            # initialisation, minibatches, probes
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 supervised_updates=2400  # of the supervised networks, at most; dev may stop them before

@@ -46,6 +46,8 @@ run() {
     printf '\n%s: error: stage %s (%s) failed with status %s\n' "${0##*/}" "$current" "${does[current]}" "$status"
     printf '  command: %s\n  log: %s, which ends:\n' "$(quoted "$@")" "$log"
     tail -n "+$((before + 1))" "$log" | tail -n 12 | sed 's/^/  | /'
+    # With several processes the end of the log is their launcher's report, not what went wrong.
+    tail -n "+$((before + 1))" "$log" | head -n -12 | sed -n 's/^error: /  error: /p' | sort -u
     printf 'Once it is mended, run the same command again: finished stages are skipped.\n'
   } >&2
   exit "$status"

@@ -96,7 +96,7 @@ stage_4() {
     unfinished "exp/$part/.done.4" || continue
     set_aside "exp/$part"
     # shellcheck disable=SC2086  # lists of words
-    run $train_cmd python -m cpc_speech.train --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
+    run $train_cmd $pretrain_cmd -m cpc_speech.train --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
       --data "data/$set" --exp "exp/$part" seed="$seed" $overrides
     finish "exp/$part/train.json"
   done

@@ -1,0 +1,86 @@
+"""One update of the weights: gradients accumulated, summed over the processes, checked, and taken by Adam."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cpc_speech.config import Config
+from cpc_speech.processes import Processes
+
+
+class NotFiniteError(Exception):
+    """The gradient is infinite or not a number, in some process; no weight was changed."""
+
+
+class Update(NamedTuple):
+    """Euclidean norm of the gradient, and whether any process wants to stop after this update."""
+
+    gradient_norm: float
+    stop: bool
+
+
+def adam(model: nn.Module, config: Config) -> torch.optim.Adam:
+    """The optimiser of the paper, all parameters in one kernel."""
+    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+
+
+def update_weights(
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    losses: Iterable[Tensor],
+    minibatches: int,
+    processes: Processes,
+    stop: bool = False,
+) -> Update:
+    """Descend the mean loss of ``minibatches`` minibatches.
+
+    Args:
+        losses: of this process's share of them; each is asked for when the one before is behind.
+        stop: whether this process was asked to stop; all of them learn of it at the same update.
+
+    Raises:
+        NotFiniteError: before any weight is changed, in all processes alike.
+    """
+    for loss in losses:
+        (loss / minibatches).backward()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    gradients = [parameter.grad for parameter in parameters]
+    stops = torch.tensor([float(stop)], device=processes.device)
+    processes.add_up([*gradients, stops])
+    norm = nn.utils.get_total_norm(gradients)
+    gradient_norm, anyone = torch.stack((norm, stops[0])).tolist()  # the one time an update waits for the GPU
+    if not math.isfinite(gradient_norm):
+        raise NotFiniteError
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return Update(gradient_norm, anyone > 0)
+
+
+def learning_rate(config: Config, update: int) -> float:
+    """Linear warm-up, then a half cosine from ``learning_rate`` to ``final_learning_rate`` at the last update."""
+    if update < config.warmup_updates:
+        return config.learning_rate * (update + 1) / config.warmup_updates
+    done = (update - config.warmup_updates) / max(1, config.updates - config.warmup_updates)
+    remaining = (1 + math.cos(math.pi * done)) / 2
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * remaining
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Note SIGINT and SIGTERM in the yielded list, so that the loop can stop between two updates."""
+    received: list[int] = []
+    previous = {s: signal.signal(s, lambda number, _: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

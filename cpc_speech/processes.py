@@ -1,0 +1,96 @@
+"""The processes of a run: one, or as many as ``torchrun`` started, one a GPU or a share of the CPU's cores.
+
+They share out the minibatches of an update and add up their gradients, in one exchange of one flat vector. That
+is all they ever exchange, so the sum's order, and with it a resumed run, does not depend on when it was resumed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cpc_speech.errors import UserError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place among ``count``; rank 0 alone writes files and shows progress."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    def share(self, number: int) -> range:
+        """This process's part of range(number)."""
+        return range(self.rank, number, self.count)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by its sum over the processes. All are float32, on this process's device."""
+        if self.count == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
+            tensor.copy_(total.view_as(tensor))
+
+    def agree(self, **values: int) -> None:
+        """Check that all processes have the same values.
+
+        Raises:
+            UserError: they do not, as happens where machines see different folders.
+        """
+        if self.count == 1:
+            return
+        mine = torch.tensor(list(values.values()), dtype=torch.int64, device=self.device)
+        every = [torch.empty_like(mine) for _ in range(self.count)]
+        dist.all_gather(every, mine)
+        for rank, other in enumerate(every):
+            for name, here, there in zip(values, mine.tolist(), other.tolist()):
+                if here != there:
+                    raise UserError(
+                        f"process {self.rank} sees {name} {here}, process {rank} sees {there}: --data and --exp must "
+                        "lie on a filesystem that all machines share"
+                    )
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def alone() -> Processes:
+    """The only process, on the first GPU if there is one."""
+    return Processes(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def join() -> Iterator[Processes]:
+    """Join the processes that torchrun started with this one, by NCCL on GPUs and gloo on CPUs; or be the only one.
+
+    Raises:
+        UserError: more processes were started on this machine than it has GPUs.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield alone()
+        return
+    rank, count, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    device = torch.device("cpu")
+    if gpus := torch.cuda.device_count():
+        if local >= gpus:
+            raise UserError(f"process {local} of this machine has no GPU: it has {gpus}; start {gpus} (--ngpu {gpus})")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    if gpus:
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield Processes(rank, count, device)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,153 @@
+"""What the engine is worth: times and memory beside those of the obvious formulation, as ratios of one run.
+
+    make bench                               # prints them and writes bench.json
+    make bench ARGS='--corpus DIR'           # extraction from the FLAC files of DIR instead of made-up ones
+
+Each part (local/bench_part.py) runs in a process of its own, ``--repeats`` times, the parts in turn; medians are
+taken. Nothing else should run meanwhile: a busy core makes threads wait for each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from cpc_speech import cost
+from cpc_speech.config import Config
+from cpc_speech.errors import UserError, run
+from cpc_speech.files import atomic_write
+from cpc_speech.provenance import ROOT, provenance
+
+CONFIG = Config(channels=256, minibatches=1)  # 8 windows, 12 steps, all negatives
+PARTS = ("update", "reference", "encoder", "breakdown", "windows", "growth", "extract")
+SMALL = 3000  # utterances of the smaller corpus, 3 s each
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, help="folder whose FLAC files are extracted (the first 200)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--write", type=Path, default=ROOT / "bench.json")
+    args = parser.parse_args(argv)
+    measured: dict[str, list[dict[str, float]]] = {part: [] for part in PARTS}
+    with tempfile.TemporaryDirectory() as folder:
+        make_corpora(Path(folder), args.corpus)
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+        for part in tqdm([*PARTS] * args.repeats, desc="bench", unit="part"):
+            command = [sys.executable, str(ROOT / "local/bench_part.py"), part, folder]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+            if done.returncode:
+                raise UserError(f"bench: the part {part!r} failed; what it said stands above")
+            measured[part].append(json.loads(done.stdout.splitlines()[-1]))
+    medians = {
+        part: {key: statistics.median(numbers[key] for numbers in runs) for key in runs[0]}
+        for part, runs in measured.items()
+    }
+    result = summary(medians)
+    with atomic_write(args.write) as file:
+        json.dump({**result, "medians": medians, "runs": measured, **provenance()}, file, indent=1)
+        file.write("\n")
+    print("\n".join(lines(result, medians)))
+
+
+def summary(m: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The ratios: of times reference / ours, of memory reference / ours; and the rates."""
+    return {
+        "update_time_ratio": m["reference"]["seconds"] / m["update"]["seconds"],
+        "update_memory_ratio": m["update"]["own_mb"] / m["reference"]["own_mb"],
+        "encoder_conv_ratio": m["encoder"]["plain_seconds"] / m["encoder"]["seconds"],
+        "windows_per_second": m["windows"]["per_second"],
+        "rss_growth_mb": m["growth"]["growth_mb"],
+        "extract_realtime": m["extract"]["realtime"],
+        "extract_ratio": m["extract"]["realtime"] / m["extract"]["plain_realtime"],
+    }
+
+
+def lines(result: dict[str, float], m: dict[str, dict[str, float]]) -> Iterator[str]:
+    update, reference, parts = m["update"], m["reference"], m["breakdown"]
+    yield (
+        f"update of {CONFIG.windows} windows, {CONFIG.channels} channels: {1000 * update['seconds']:.0f} ms, "
+        f"{result['update_time_ratio']:.1f} times as fast as the reference ({reference['seconds']:.2f} s)"
+    )
+    yield (
+        f"  memory: {update['own_mb']:.0f} MB over torch's own, {result['update_memory_ratio']:.2f} of the reference's "
+        f"{reference['own_mb']:.0f} MB (whole processes: {update['total_mb']:.0f} and {reference['total_mb']:.0f} MB)"
+    )
+    work = {name: 6 * CONFIG.windows * value for name, value in cost.multiply_adds(CONFIG).items()}
+    work["scores"] += work.pop("predictors")
+    for name in ("encoder", "context", "scores"):
+        rate = work[name] / parts[name]
+        yield (
+            f"  {name:9}{1000 * parts[name]:6.1f} ms: {rate / 1e12:.2f}e12 operations a second, "
+            f"{rate / parts['matrix_rate']:.0%} of the machine's matrix rate"
+        )
+    yield f"  optimiser{1000 * parts['optimiser']:6.1f} ms"
+    yield (
+        f"  machine: {parts['matrix_rate'] / 1e12:.2f}e12 operations a second in bf16 products of 2048 x 2048 "
+        f"({parts['matrix_rate_fp32'] / 1e12:.2f}e12 in fp32), copies {parts['copy_rate'] / 1e9:.1f} GB/s"
+    )
+    encoder = m["encoder"]
+    yield (
+        f"encoder, forward and backward: {1000 * encoder['seconds']:.0f} ms, {result['encoder_conv_ratio']:.2f} times "
+        f"as fast as by nn.Conv1d, also in bf16 ({1000 * encoder['plain_seconds']:.0f} ms)"
+    )
+    yield f"windows loaded on one core: {result['windows_per_second']:,.0f} a second"
+    yield (
+        f"anonymous memory of trainer and 2 workers: {m['growth']['small_mb']:.0f} MB with {SMALL:,} utterances, "
+        f"{result['rss_growth_mb']:+.1f} MB with {10 * SMALL:,}"
+    )
+    yield (
+        f"extraction of c_t from FLAC files: {result['extract_realtime']:.0f} times real time, "
+        f"{result['extract_ratio']:.1f} times a plain fp32 loop over files ({m['extract']['plain_realtime']:.0f})"
+    )
+
+
+def make_corpora(work: Path, corpus: Path | None) -> None:
+    """``1`` and ``10``: packed noise, the second ten times the first by hard links; ``flac``: files to extract."""
+    rng = np.random.default_rng(0)
+    samples, per_shard = 48_000, 100
+    shard = work / "audio.i16"
+    (1000 * rng.standard_normal(samples * per_shard)).astype("<i2").tofile(shard)
+    for name, number in (("1", SMALL), ("10", 10 * SMALL)):
+        folder = work / name
+        folder.mkdir()
+        for i in range(number // per_shard):
+            os.link(shard, folder / f"audio.{i:04d}.i16")
+        ids = [f"{i % 251:04d}-{i:06d}" for i in range(number)]
+        order = sorted(range(number), key=ids.__getitem__)
+        places = [f"audio.{p // per_shard:04d}.i16:{p % per_shard * samples}" for p in range(number)]
+        tables = {
+            "audio.scp": [f"{ids[i]} {place}" for i, place in zip(order, places)],
+            "utt2num_samples": [f"{ids[i]} {samples}" for i in order],
+            "utt2spk": [f"{ids[i]} {ids[i][:4]}" for i in order],
+        }
+        for table, rows in tables.items():
+            (folder / table).write_text("\n".join(rows) + "\n")
+        (folder / "splits").mkdir()
+        (folder / "splits" / "dev.list").write_text("".join(f"{ids[i]}\n" for i in order[:100]))
+    (work / "flac").mkdir()
+    if corpus is not None:
+        found = sorted(corpus.resolve().rglob("*.flac"))[:200]
+        if not found:
+            raise UserError(f"{corpus}: no FLAC files in it")
+        for i, file in enumerate(found):
+            (work / "flac" / f"{i:03d}.flac").symlink_to(file)
+        return
+    for i, length in enumerate(rng.uniform(2, 16, 200)):  # as long as LibriSpeech's, low-passed as speech is
+        noise = np.convolve(rng.standard_normal(int(16000 * length)), np.hanning(16) / 8, mode="same")
+        soundfile.write(work / "flac" / f"{i:03d}.flac", 0.1 * noise, 16000)
+
+
+if __name__ == "__main__":
+    run(main)
