@@ -42,7 +42,7 @@ def save_if_best(exp: Path, model: CPC, update: int, dev_loss: float) -> None:
     What counts is the loss in the file, so a resumed run that comes by the same update again changes nothing.
     """
     path = exp / "checkpoints" / "best.pt"
-    if path.exists() and (best := _read(path)) is not None and best["dev_loss"] <= dev_loss:
+    if path.exists() and (best := _read(path)) is not None and not dev_loss < best["dev_loss"]:
         return
     with atomic_write(path, "wb") as file:
         torch.save({"model": model.state_dict(), "update": update, "dev_loss": dev_loss}, file)

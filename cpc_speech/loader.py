@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cpc_speech.errors import UserError
 from cpc_speech.packed import PackedAudio
 from cpc_speech.processes import Processes
 from cpc_speech.windows import Window, WindowSampler, load
@@ -36,22 +37,25 @@ class Minibatches(Dataset[Minibatch]):
 
 def ahead(
     minibatches: Minibatches, updates: range, number: int, processes: Processes, workers: int
-) -> Iterator[Minibatch]:
+) -> Generator[Minibatch, None, None]:
     """This process's share of ``number`` minibatches an update, for all of ``updates``, in order.
 
-    With no workers they are loaded as they are asked for. A GPU gets them from page-locked memory.
+    With no workers they are loaded as they are asked for. A GPU gets them from page-locked memory. Closing the
+    generator ends the workers; they must not outlive the loop, as they heed no signal.
     """
-    keys = ((update, j) for update in updates for j in processes.share(number))
-    return iter(
-        DataLoader(
-            minibatches,
-            batch_size=None,
-            sampler=keys,
-            num_workers=workers,
-            worker_init_fn=_leave_signals_to_the_trainer,
-            pin_memory=processes.device.type == "cuda",
-        )
+    loader = DataLoader(
+        minibatches,
+        batch_size=None,
+        sampler=((update, j) for update in updates for j in processes.share(number)),
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_trainer,
+        multiprocessing_context="fork" if workers else None,  # which shares the index with them
+        pin_memory=processes.device.type == "cuda",
     )
+    try:
+        yield from loader
+    except UserError as error:  # out of a worker, it comes with the worker's traceback
+        raise UserError(str(error).rsplit("UserError: ", 1)[-1].strip()) from None
 
 
 def waveform(samples: Tensor, device: torch.device) -> Tensor:
@@ -60,6 +64,7 @@ def waveform(samples: Tensor, device: torch.device) -> Tensor:
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    """ctrl-C goes to the whole process group: the trainer finishes its update first, and needs its workers for it."""
+    """ctrl-C, and the SIGTERM of a cluster's scheduler, go to all processes: the trainer finishes its update first, and
+    needs its workers for it. They end when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -22,6 +22,7 @@ def set_matmul_precision(precision: str) -> None:
     fast = precision == "bf16"
     torch.backends.mkldnn.matmul.fp32_precision = "bf16" if fast else "ieee"  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = "tf32" if fast else "ieee"
+    torch.backends.cudnn.rnn.fp32_precision = "tf32" if fast else "ieee"  # type: ignore[attr-defined]
 
 
 def keep_freed_memory() -> None:
@@ -36,17 +37,18 @@ def keep_freed_memory() -> None:
 
 def matrix_rate(device: torch.device, precision: str) -> float:
     """Floating-point operations a second that a large matrix product reaches here, the best of a few."""
-    size, dtype = (2048, torch.float32) if device.type == "cpu" else (8192, torch.float32)
-    if precision == "bf16":
-        dtype = torch.bfloat16
-    a = torch.ones(size, size, dtype=dtype, device=device)
+    size = 2048 if device.type == "cpu" else 8192
+    a = torch.ones(size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32, device=device)
     best = float("inf")
-    for _ in range(5):
+    for _ in range(10):
         _synchronise(device)
         started = time.perf_counter()
         a @ a
         _synchronise(device)
         best = min(best, time.perf_counter() - started)
+    del a
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     return 2 * size**3 / best
 
 

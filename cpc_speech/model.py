@@ -89,11 +89,10 @@ class Context(nn.Module):
 
     def forward(self, z: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z (B, T, C), state (1, B, H) or None → c (B, T, H), state after the last frame (1, B, H)."""
-        if z.device.type == "cpu":
-            # oneDNN's bf16 recurrence is slower than fp32's here: the products of one frame are too small.
-            with torch.autocast("cpu", enabled=False):
-                return self.gru(z.float(), state)
-        return self.gru(z, state)
+        # In fp32 under autocast too. On CPUs the products of one frame are too small for bf16 to pay; on GPUs autocast
+        # would take fp16 for recurrences, where this gradient (about 1e-5, unscaled) is subnormal.
+        with torch.autocast(z.device.type, enabled=False):
+            return self.gru(z.float(), state)
 
 
 class CPC(nn.Module):

@@ -29,7 +29,6 @@ def cpc_loss(model: CPC, waveform: Tensor, config: Config, *draw: int) -> InfoNC
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(draw).generate_state(1)[0]))
     with torch.autocast(waveform.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         z, c = model(waveform)
-        c = c.float()  # the GRU of CUDA's autocast returns half precision, and autocast is off where W_k is applied
         predictions = (predict(c[:, : config.frames - k]) for k, predict in enumerate(model.predictors, 1))
         with torch.autocast(waveform.device.type, enabled=False):
             return info_nce(predictions, z, config.candidates, config.negatives, generator)
@@ -57,6 +56,9 @@ class DevLoss:
         except UserError as error:  # a small corpus can be trained on all the same
             log.warning("no dev loss: %s", error)
             self.exists = False
+        everywhere = torch.full((1,), float(self.exists), device=processes.device)
+        processes.add_up([everywhere])  # a process alone with its dev loss would wait for the others
+        self.exists = everywhere.item() == processes.count
 
     @torch.no_grad()
     def evaluate(self, model: CPC) -> InfoNCE | None:

@@ -16,7 +16,7 @@ from cpc_speech.processes import Processes
 
 
 class NotFiniteError(Exception):
-    """The gradient is infinite or not a number, in some process; no weight was changed."""
+    """A loss or a gradient is infinite or not a number, in some process; no weight was changed."""
 
 
 class Update(NamedTuple):
@@ -48,21 +48,24 @@ def update_weights(
     Raises:
         NotFiniteError: before any weight is changed, in all processes alike.
     """
+    # What the processes tell each other beside their gradients: who wants to stop, and the loss.
+    told = torch.full((2,), float(stop), device=processes.device)
+    told[1] = 0
     for loss in losses:
         (loss / minibatches).backward()
+        told[1] += loss.detach()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = [parameter.grad for parameter in parameters]
-    stops = torch.tensor([float(stop)], device=processes.device)
-    processes.add_up([*gradients, stops])
+    processes.add_up([*gradients, told])
     norm = nn.utils.get_total_norm(gradients)
-    gradient_norm, anyone = torch.stack((norm, stops[0])).tolist()  # the one time an update waits for the GPU
-    if not math.isfinite(gradient_norm):
+    gradient_norm, stops, loss = torch.stack((norm, *told)).tolist()  # the one time an update waits for the GPU
+    if not (math.isfinite(gradient_norm) and math.isfinite(loss)):
         raise NotFiniteError
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return Update(gradient_norm, anyone > 0)
+    return Update(gradient_norm, stops > 0)
 
 
 def learning_rate(config: Config, update: int) -> float:

@@ -6,16 +6,25 @@ is all they ever exchange, so the sum's order, and with it a resumed run, does n
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# Before a group exists: the optimiser imports it later, and its default arguments would keep the group, and gloo's
+# threads, alive behind destroy_process_group: now and then one aborts the process while Python shuts down.
+import torch.distributed.nn
 from torch import Tensor
 
 from cpc_speech.errors import UserError
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
 @dataclass(frozen=True)
@@ -76,9 +85,11 @@ def join() -> Iterator[Processes]:
     Raises:
         UserError: more processes were started on this machine than it has GPUs.
     """
-    if "WORLD_SIZE" not in os.environ:
+    if "LOCAL_RANK" not in os.environ:
         yield alone()
         return
+    if sys.platform == "linux":  # a launcher that is killed should not leave us behind on its GPUs
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     rank, count, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     device = torch.device("cpu")
     if gpus := torch.cuda.device_count():
@@ -92,5 +103,8 @@ def join() -> Iterator[Processes]:
         dist.init_process_group("gloo")
     try:
         yield Processes(rank, count, device)
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        if not gpus:  # NCCL's end is collective: a process that failed alone would wait for the others for ever
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()

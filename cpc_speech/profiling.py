@@ -28,7 +28,7 @@ def trace(folder: Path, processes: Processes) -> profile:
         order = "self_cuda_time_total" if cuda else "self_cpu_time_total"
         table = profiler.key_averages().table(sort_by=order, row_limit=30)
         (folder / f"{processes.rank}.txt").write_text(table, encoding="utf-8")
-        log.info("trace of %d updates: %s/%d.json.gz and .txt", _RECORDED, folder, processes.rank)
+        log.info("trace of at most %d updates: %s/%d.json.gz and .txt", _RECORDED, folder, processes.rank)
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     when = schedule(wait=_PASSED_OVER, warmup=_WARM_UP, active=_RECORDED, repeat=1)

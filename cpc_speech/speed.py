@@ -20,7 +20,7 @@ class Pace(NamedTuple):
     speed: seconds of audio heard a second, by all processes together.
     utilisation: share of the rate of this process's device in large matrix products (measured when the run began)
         that the model's operations were done at.
-    waiting: share of the time that this process waited for audio.
+    waiting: share of the time that this process waited for audio; a GPU may have been busy meanwhile.
     """
 
     speed: float

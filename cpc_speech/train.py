@@ -76,7 +76,9 @@ def train(config: Config, data: Path, exp: Path, processes: Processes, workers: 
         checkpoint.settle_config(exp, config)
     processes.wait()
     checkpoint.settle_config(exp, config)
-    if (exp / "train.json").exists():
+    trained = (exp / "train.json").exists()
+    processes.agree(trained=trained)
+    if trained:
         log.info("%s is trained already", exp)
         return
     machine.set_up(config.precision)
@@ -84,25 +86,36 @@ def train(config: Config, data: Path, exp: Path, processes: Processes, workers: 
     model = checkpoint.build_model(config).to(device)
     optimizer = adam(model, config)
     update, seconds_before = 0, 0.0
+    corpus = {"utterances": len(audio), "samples": int(audio.num_samples.sum())}
     if (state := checkpoint.load_latest(exp)) is not None:
+        if state["corpus"] != corpus:
+            raise UserError(
+                f"{exp} was begun with other audio, {state['corpus']}, than {data} has for {config.pretrain_on} now, "
+                f"{corpus}: pass the --data it was begun with, or take another --exp"
+            )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         update, seconds_before = state["update"], state["seconds"]
         log.info("resuming %s after %d updates", exp, update)
-    processes.agree(updates=update, utterances=len(audio), samples=int(audio.num_samples.sum()))
+    processes.agree(updates=update, **corpus)
     dev, dev_result = DevLoss(config, data, processes), None
     metrics = Metrics(exp, update) if first else None
     _announce(config, exp, audio, sampler, processes)
 
     minibatches = Minibatches(audio, sampler)
-    loaded = ahead(minibatches, range(update, config.updates), config.minibatches, processes, workers)
+    updates = range(update, config.updates)
     share = len(processes.share(config.minibatches))
     speed = Speed(config, processes)
     bar = tqdm(
         total=config.updates, initial=update, unit="update", desc=exp.name, dynamic_ncols=True, disable=not first
     )
     trace = profiling.trace(exp / "profile", processes) if profile else contextlib.nullcontext()
-    with bar, stop_signals() as stopped, trace as profiler:
+    with (
+        contextlib.closing(ahead(minibatches, updates, config.minibatches, processes, workers)) as loaded,
+        bar,
+        stop_signals() as stopped,
+        trace as profiler,
+    ):
         while update < config.updates:
             done: list[tuple[Minibatch, InfoNCE]] = []
             losses = _losses(model, config, update, itertools.islice(speed.timed(loaded), share), device, done)
@@ -131,8 +144,9 @@ def train(config: Config, data: Path, exp: Path, processes: Processes, workers: 
                     checkpoint.save_if_best(exp, model, update, dev_result.loss.mean().item())
             if metrics and (update % config.checkpoint_every == 0 or last or stop):
                 metrics.flush()
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update}
-                checkpoint.save(exp, state | {"seconds": seconds_before + speed.seconds}, config.keep_checkpoints)
+                weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                state = {**weights, "update": update, "seconds": seconds_before + speed.seconds, "corpus": corpus}
+                checkpoint.save(exp, state, config.keep_checkpoints)
             if stop and not last:
                 processes.wait()  # until the checkpoint is written: the first to leave has the others ended
                 raise KeyboardInterrupt

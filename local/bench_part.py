@@ -40,7 +40,7 @@ from data_prep.audio import decode
 
 NEGATIVES = 128  # that the reference draws for each frame
 UPDATES, REFERENCE_UPDATES = 12, 3  # timed in one process
-GROWTH_UPDATES = 400  # while memory is watched
+GROWTH_UPDATES = 200  # while memory is watched
 
 
 def main() -> None:

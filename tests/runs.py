@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import torch.distributed as dist
 
 from cpc_speech.checkpoint import load_latest
 from cpc_speech.config import Config
+from cpc_speech.processes import Processes, join
 from cpc_speech.windows import WindowSampler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,16 +88,17 @@ import os, signal, sys, time
 from pathlib import Path
 from cpc_speech import train as module
 from cpc_speech.errors import run
-real = module.cpc_loss
 rank = int(os.environ.get("RANK", 0))
+{first}
+real = module.cpc_loss
 def stand_still():
     print("stands still", flush=True)
     time.sleep(1000)
 def loss(model, waveform, config, seed, *draw):
     if seed == config.seed:  # a minibatch of training, not of dev
-        hook(*draw)
+        hook(model, *draw)
     return real(model, waveform, config, seed, *draw)
-def hook(update, minibatch):
+def hook(model, update, minibatch):
     print("minibatch", update, minibatch, flush=True)
 {hook}
 module.cpc_loss = loss
@@ -105,11 +110,13 @@ class Trainers:
     """Processes that train together, started as torchrun does, each with its own output in ``folder``.
 
     Args:
-        hook: Python that each runs before each minibatch; knows ``update`` (counted from 0), ``minibatch``, ``rank``.
+        hook: Python that each runs before each minibatch; knows ``model``, ``update`` (counted
+            from 0), ``minibatch`` and ``rank``.
+        first: Python that each runs first; knows ``rank``.
     """
 
-    def __init__(self, folder: Path, argv: list[str], count: int = 1, hook: str = "pass") -> None:
-        code = _TRAINER.format(hook="".join(f"    {line}\n" for line in hook.splitlines()))
+    def __init__(self, folder: Path, argv: list[str], count: int = 1, hook: str = "pass", first: str = "") -> None:
+        code = _TRAINER.format(first=first, hook="".join(f"    {line}\n" for line in hook.splitlines()))
         environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         if count > 1:
             # As torchrun's agent does, this process serves the store that they meet at: so the port is surely free.
@@ -123,12 +130,11 @@ class Trainers:
         for rank, output in enumerate(self.outputs):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {}
             with open(output, "w") as file:
-                self.processes.append(
-                    subprocess.Popen(
-                        [sys.executable, "-c", code, *argv], cwd=ROOT, env=environment | place,
-                        stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
-                    )  # fmt: skip
-                )
+                process = subprocess.Popen(
+                    [sys.executable, "-c", code, *argv], cwd=ROOT, env=environment | place,
+                    stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+            self.processes.append(process)
 
     def output(self, rank: int = 0) -> str:
         return self.outputs[rank].read_text()
@@ -177,7 +183,8 @@ def packed_samples(data: Path) -> dict[str, np.ndarray]:
     """Every utterance of a data directory of one shard, in id order, read as the contract of its files says."""
     everything = np.fromfile(data / "audio.000.i16", "<i2")
     starts, lengths = (
-        dict(line.split() for line in (data / name).read_text().splitlines()) for name in ("audio.scp", "utt2num_samples")
+        dict(line.split() for line in (data / name).read_text().splitlines())
+        for name in ("audio.scp", "utt2num_samples")
     )
     first = {utterance: int(place.rpartition(":")[2]) for utterance, place in starts.items()}
     return {utterance: everything[first[utterance] :][: int(lengths[utterance])] for utterance in sorted(first)}
@@ -192,3 +199,36 @@ def windows_heard(data: Path, config: Config, update: int, minibatch: int) -> li
     sampler = WindowSampler(lengths, speakers, config.window_samples, config.windows, same_speaker, config.seed)
     drawn = [(ids[window.utterance], window.start) for window in sampler.minibatch(update, minibatch)]
     return [(key, start, everything[key][start : start + config.window_samples]) for key, start in drawn]
+
+
+def in_processes(count: int, function: Callable[[Processes], Any]) -> list[Any]:
+    """What ``function`` returns in each of ``count`` processes joined by gloo, or the exception that it raises.
+
+    They are forks of this one, which spares them the imports.
+    """
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+
+    def child(rank: int, answer: Connection) -> None:
+        os.environ |= place | agent | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        torch.cuda.device_count = lambda: 0
+        try:
+            with join() as processes:
+                answer.send(function(processes))
+        except Exception as error:
+            answer.send(error)
+
+    context = multiprocessing.get_context("fork")
+    pipes = [context.Pipe(duplex=False) for _ in range(count)]
+    children = [context.Process(target=child, args=(rank, pipe[1])) for rank, pipe in enumerate(pipes)]
+    for process in children:
+        process.start()
+    try:
+        answers = [receiver.recv() if receiver.poll(60) else TimeoutError("no answer in 60 s") for receiver, _ in pipes]
+        for process in children:
+            process.join(60)
+    finally:
+        for process in children:
+            process.kill()
+    return answers

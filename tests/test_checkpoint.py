@@ -13,6 +13,7 @@ import torch
 from cpc_speech import checkpoint
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
+from cpc_speech.model import CPC
 
 TINY = Config(channels=4, context_dim=4, steps=2, window_samples=1600, windows=2, seed=3)
 
@@ -155,3 +156,82 @@ def test_another_configuration_is_refused_with_every_difference(tmp_path: Path) 
 def test_housekeeping_may_change(tmp_path: Path, key: str) -> None:
     checkpoint.settle_config(tmp_path, TINY)
     checkpoint.settle_config(tmp_path, Config(**{**vars(TINY), key: 77}))
+
+
+def best_path(exp: Path) -> Path:
+    return exp / "checkpoints" / "best.pt"
+
+
+def filled(value: float) -> CPC:
+    """A model all of whose weights are this number."""
+    model = checkpoint.build_model(TINY)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(value)
+    return model
+
+
+def best(exp: Path) -> tuple[int, set[float]]:
+    """Its update, and its weights' values."""
+    _, model, update = checkpoint.load_experiment(exp, "best")
+    assert not model.training
+    return update, {value for parameter in model.parameters() for value in parameter.flatten().tolist()}
+
+
+@pytest.mark.parametrize(
+    "losses, kept", [([3.0, 2.0, 4.0], 2), ([3.0, 4.0, 2.0], 3), ([2.0, 2.0, 3.0], 1), ([3.0, float("nan"), 4.0], 1)]
+)
+def test_best_is_replaced_by_a_better_one_alone(tmp_path: Path, losses: list[float], kept: int) -> None:
+    checkpoint.settle_config(tmp_path, TINY)
+    for update, loss in enumerate(losses, 1):
+        checkpoint.save_if_best(tmp_path, filled(update), update, loss)
+    assert best(tmp_path) == (kept, {float(kept)})
+    assert names(tmp_path) == ["best.pt"]  # and no temporary file
+
+
+def test_best_is_a_copy(tmp_path: Path) -> None:
+    """The optimiser changes the weights in place, behind the back of whoever holds them."""
+    checkpoint.settle_config(tmp_path, TINY)
+    model = filled(1)
+    checkpoint.save_if_best(tmp_path, model, 1, 3.0)
+    checkpoint.save(tmp_path, {"update": 1, "model": model.state_dict()}, keep=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7)
+    checkpoint.save_if_best(tmp_path, model, 2, 4.0)
+    checkpoint.save(tmp_path, {"update": 2, "model": model.state_dict()}, keep=1)  # removes that of update 1
+    assert best(tmp_path) == (1, {1.0})
+    assert not best_path(tmp_path).is_symlink() and best_path(tmp_path).stat().st_nlink == 1
+
+
+def test_best_outlives_all_others_and_is_no_state_to_resume_from(tmp_path: Path) -> None:
+    checkpoint.settle_config(tmp_path, TINY)
+    checkpoint.save_if_best(tmp_path, filled(1), 1, 3.0)
+    assert checkpoint.load_latest(tmp_path) is None
+    for update in (2, 3, 4):
+        checkpoint.save(tmp_path, {"update": update, "model": filled(update).state_dict()}, keep=1)
+    assert names(tmp_path) == ["best.pt", "update-00000004.pt"]
+    assert best(tmp_path) == (1, {1.0})
+    loaded = checkpoint.load_latest(tmp_path)
+    assert loaded is not None and loaded["update"] == 4
+    assert checkpoint.load_experiment(tmp_path)[2] == checkpoint.load_experiment(tmp_path, "last")[2] == 4
+
+
+def test_damaged_best_is_warned_of_and_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoint.settle_config(tmp_path, TINY)
+    checkpoint.save_if_best(tmp_path, filled(1), 1, 1.0)
+    truncate(best_path(tmp_path))
+    with pytest.raises(UserError, match="holds no best checkpoint"):
+        best(tmp_path)
+    caplog.clear()
+    checkpoint.save_if_best(tmp_path, filled(2), 2, 5.0)  # what the damaged one's loss was is not known
+    assert "best.pt cannot be read" in caplog.text
+    assert best(tmp_path) == (2, {2.0})
+
+
+def test_experiment_without_a_best_checkpoint_says_so(tmp_path: Path) -> None:
+    """As where dev is too small for a loss: the last one is not taken for it."""
+    checkpoint.settle_config(tmp_path, TINY)
+    checkpoint.save(tmp_path, {"update": 2, "model": filled(2).state_dict()}, keep=1)
+    with pytest.raises(UserError, match="holds no best checkpoint"):
+        best(tmp_path)

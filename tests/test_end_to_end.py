@@ -101,11 +101,18 @@ def test_interrupted_in_every_stage(corpus: Path, undisturbed: Path, tmp_path: P
     assert accuracies(tmp_path) == accuracies(undisturbed)
 
 
-def test_own_unlabelled_audio(corpus: Path, tmp_path: Path) -> None:
-    """--data pretrains without transcripts: 3 speakers by folder, no labels, no probes."""
-    done = run(tmp_path, "--data", str(corpus / "train-clean-100"))
+def test_own_unlabelled_audio_on_two_processes(corpus: Path, tmp_path: Path) -> None:
+    """--data pretrains without transcripts: 3 speakers by folder, no labels, no probes. --ngpu counts processes where
+    there is no GPU."""
+    own = ["--data", str(corpus / "train-clean-100")]
+    refused = run(tmp_path, *own, "--ngpu", "3")
+    assert refused.returncode == 1
+    # Said below the launcher's own report.
+    assert "  error: 3 processes cannot share out 2 minibatches" in refused.stderr, refused.stderr
+    done = run(tmp_path, *own, "--ngpu", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((tmp_path / "exp" / "mixed_speaker" / "train.json").read_text())["updates"] == 4
+    heard = json.loads((tmp_path / "exp" / "mixed_speaker" / "train.json").read_text())
+    assert (heard["updates"], heard["processes"]) == (4, 2)
     assert not list(tmp_path.glob("exp/*/probes"))
     speakers = (tmp_path / "data" / "own" / "spk2utt").read_text().splitlines()
     assert len(speakers) == 3

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import weakref
+from typing import Any
 
 import oracles
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpc_speech import infonce
+from cpc_speech.checkpoint import build_model
 from cpc_speech.config import Config
 from cpc_speech.infonce import PAPER_SETTINGS, info_nce
 
@@ -184,3 +189,132 @@ def test_bf16_inputs_are_scored_in_fp32() -> None:
     exact = math.log1p(math.exp(-64.5 / 128))
     assert result.loss.item() == pytest.approx(exact, rel=1e-6)
     assert result.accuracy.item() == 1
+
+
+def obvious(predicted: list[Tensor], z: Tensor, candidates: str, columns: list[Tensor] | None) -> Tensor:
+    """Loss of every step, by autograd all the way: all scores, a mask or a gather, and torch's cross-entropy.
+
+    columns: where negatives are drawn, for each step those of (the positive, the negatives) among z's B·T frames.
+    """
+    frames, losses = z.reshape(B * T, D), []
+    for k, prediction in enumerate(predicted, 1):
+        scores = prediction.reshape(-1, D) @ frames.t()
+        place = [(i, t + k) for i in range(B) for t in range(T - k)]
+        if columns is not None:
+            losses.append(F.cross_entropy(scores.gather(1, columns[k - 1]), torch.zeros(len(place), dtype=torch.long)))
+            continue
+        row = {"minibatch": "mixed speaker", "other_windows": "mixed speaker (excl.)"}.get(
+            candidates, "current sequence only"
+        )
+        allowed = torch.zeros(scores.shape, dtype=torch.bool)
+        for line, (i, s) in enumerate(place):
+            for j, r in [(i, s), *oracles.negatives(row, i, s, B, T)]:
+                allowed[line, j * T + r] = True
+        target = torch.tensor([i * T + s for i, s in place])
+        losses.append(F.cross_entropy(scores.masked_fill(~allowed, -torch.inf), target))
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("candidates", ["minibatch", "other_windows", "current_window"])
+@pytest.mark.parametrize("count", ["all", 4])
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_gradients_equal_those_of_autograd(candidates: str, count: int | str, scale: float, seen: list) -> None:
+    """In the predictions and in z, each step's loss with a weight of its own; against the obvious way in float64."""
+    z, c, W = random_case(6, scale)
+    leaves = [z.requires_grad_(), *(p.detach().requires_grad_() for p in predictions(c, W))]
+    columns = None
+    if count != "all":  # which were drawn: z that says which frame it is, and the same generator, tell
+        marks, _ = with_marks(B, T)
+        ones = [torch.ones(B, T - k, 1) for k in range(1, K + 1)]
+        info_nce(ones, marks, candidates, count, torch.Generator().manual_seed(8))
+        columns = [drawn.long() for drawn, _ in seen]
+    weights = torch.tensor([1.0, -2.0, 0.5])
+    result = info_nce(leaves[1:], leaves[0], candidates, count, torch.Generator().manual_seed(8))
+    found = torch.autograd.grad(result.loss @ weights, leaves)
+
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    loss = obvious(exact[1:], exact[0], candidates, columns)
+    expected = torch.autograd.grad(loss @ weights.double(), exact)
+    # float32 against float64: rounding of about 1e-7 of scores up to 100, i.e. 1e-5 of every probability.
+    torch.testing.assert_close(result.loss.double(), loss, rtol=1e-5, atol=1e-5)
+    for mine, right in zip(found, expected, strict=True):
+        assert right.abs().max() > 0.01
+        torch.testing.assert_close(mine.double(), right, rtol=1e-4, atol=1e-5 * right.abs().max().item())
+
+
+@pytest.mark.parametrize("candidates", ["minibatch", "other_windows", "current_window"])
+@pytest.mark.parametrize("count", ["all", 5])
+def test_no_scores_are_kept_for_the_backward_pass(candidates: str, count: int | str) -> None:
+    """What is kept of a step is of the size of its predictions and of z: memory does not grow with K scores."""
+    windows, frames = 4, 60
+    z = torch.randn(windows, frames, D, requires_grad=True)
+    leaves = [torch.randn(windows, frames - k, D, requires_grad=True) for k in range(1, K + 1)]
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor.untyped_storage().nbytes() // tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = info_nce(leaves, z, candidates, count)
+    assert len(kept) == 2 * K  # the gradients in predictions and z of each step: the hooks saw them
+    assert max(kept) <= z.numel()  # even the fewest scores, of one window's frames each, are 59 / 4 times as many
+    result.loss.sum().backward()
+    assert z.grad is not None and z.grad.abs().sum() > 0
+
+
+class Work(TorchDispatchMode):
+    """Counts matrix products, and the bytes of all that is made and held at one time, at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products = self.peak = 0
+        self._made: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.products += func.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.mm)
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self._made[id(storage)] = weakref.ref(storage)
+        held = [alive for ref in self._made.values() if (alive := ref()) is not None]
+        self.peak = max(self.peak, sum(storage.nbytes() for storage in held))
+        return result
+
+
+@pytest.mark.parametrize("candidates", ["minibatch", "other_windows", "current_window"])
+@pytest.mark.parametrize("count", ["all", 5])
+def test_memory_does_not_grow_with_the_steps(candidates: str, count: int | str) -> None:
+    windows, frames = 4, 60
+    peaks = []
+    for steps in (1, 12):
+        z = torch.randn(windows, frames, D, requires_grad=True)
+        leaves = [torch.randn(windows, frames - k, D, requires_grad=True) for k in range(1, steps + 1)]
+        with Work() as work:
+            info_nce(leaves, z, candidates, count)
+        peaks.append(work.peak)
+    scores = 4 * windows * (frames - 1) * frames * (1 if candidates == "current_window" else windows)
+    assert peaks[0] > scores
+    # 12 times what is kept of a step, of the size of its predictions and z, and less than one step's scores more.
+    assert peaks[1] - peaks[0] < 12 * 2 * 4 * windows * frames * D + scores / 2
+
+
+@pytest.mark.parametrize("candidates", ["minibatch", "other_windows", "current_window"])
+def test_without_gradients_nothing_is_done_for_them(candidates: str) -> None:
+    config = Config(
+        channels=D, context_dim=H, steps=K, window_samples=160 * T, windows=B, candidates=candidates, precision="fp32"
+    )
+    model, waveform = build_model(config), 0.1 * torch.randn(B, 160 * T, generator=torch.Generator().manual_seed(0))
+    results, products = [], []
+    for tracked in (True, False):
+        with torch.set_grad_enabled(tracked):
+            z, c = model(waveform)
+            predicted = [model.predictors[k - 1](c[:, : T - k]) for k in range(1, K + 1)]
+            with Work() as work:
+                results.append(info_nce(predicted, z, candidates))
+        products.append(work.products)
+    assert products == [3 * K, K]
+    assert results[0].loss.requires_grad and not results[0].accuracy.requires_grad
+    assert not results[1].loss.requires_grad
+    assert torch.equal(results[0].loss, results[1].loss) and torch.equal(results[0].accuracy, results[1].accuracy)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cpc_speech import model as model_module
 from cpc_speech.infonce import info_nce
 from cpc_speech.model import CPC, HOP, Context, ConvBlock, Encoder
 
@@ -58,6 +59,21 @@ def test_encoder_equals_five_convolutions_in_fp32_with_their_gradients() -> None
         gradient = reference[name].grad
         assert gradient is not None
         torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-4 * gradient.abs().max().item(), msg=name)
+
+
+@pytest.mark.parametrize("frames", [1, 19, 20, 21, 22, 40, 41, 59])
+@pytest.mark.parametrize("remainder", [0, 1, 159])
+def test_a_long_waveform_in_pieces_is_encoded_as_in_one(
+    frames: int, remainder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No frame may notice where the pieces of 20 frames are cut; at the waveform's own ends there is padding."""
+    monkeypatch.setattr(model_module, "_PIECE", 20)
+    encoder = Encoder(16)
+    randomised(encoder)
+    waveform = 0.1 * noise(1, HOP * frames + remainder)
+    with torch.no_grad():
+        # The same sums in products of other sizes, in fp32.
+        torch.testing.assert_close(encoder.long(waveform[0]), encoder(waveform)[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", [9, 11])

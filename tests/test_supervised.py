@@ -58,30 +58,54 @@ class Marked:
         return (1000 * i + np.arange(start, start + length) // 160).astype(np.int16)
 
 
+class Reader(torch.nn.Module):
+    """Takes every frame for what its samples say; counts how often each was heard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output = torch.nn.Linear(1, 4000)  # tells what device to put the audio on
+        self.frames: list[list[list[int]]] = []
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        marks = (waveform * 32768).view(len(waveform), -1, 160)
+        assert torch.equal(marks, marks[:, :, :1].expand_as(marks))  # no window begins within a frame
+        self.frames.append(marks[:, :, 0].int().tolist())
+        return 50 * torch.nn.functional.one_hot(marks[:, :, 0].long(), 4000).float()
+
+
+def marked_task(train: list[int]) -> Task:
+    targets = [1000 * i + np.arange(n // 160) for i, n in enumerate(Marked.num_samples)]
+    return Task("phone", 4000, targets, {"train": train})
+
+
 def test_targets_belong_to_the_frames_of_their_windows() -> None:
     audio: Any = Marked()
-    task = Task(
-        "phone", 4000, [1000 * i + np.arange(n // 160) for i, n in enumerate(audio.num_samples)], {"train": [3, 1]}
-    )
+    model: Any = Reader()
+    task = marked_task([3, 1])
     sampler = WindowSampler(audio.num_samples[[3, 1]], ["x", "x"], 3200, 2, False, 0)
-    config = Config(**{**vars(CONFIG), "windows": 2})
-    seen = set()
+    config = Config(**{**vars(CONFIG), "windows": 2, "precision": "fp32"})
     for update in range(300):
-        waveform, target = module._minibatch(config, audio, task, sampler.minibatch(update, 0))
-        assert waveform.shape == (2, 3200) and target.shape == (2, 20)
-        marks = (waveform * 32768).view(2, 20, 160)
-        assert torch.equal(marks, target[:, :, None].expand(2, 20, 160).float())  # each frame's 160 samples
-        seen |= set(target.flatten().tolist())
+        # 0 but for 4,000 e^-50; one frame of the 40 that is not its target's would add 50 / 40.
+        assert module._loss(model, config, audio, task, sampler.minibatch(update, 0)).item() < 1e-6
+    seen = {frame for batch in model.frames for window in batch for frame in window}
     assert seen == {1000 * i + t for i in (1, 3) for t in range(audio.num_samples[i] // 160)}  # to the last frame
 
 
 def test_windows_that_only_just_do_not_overlap_stay_apart_when_aligned() -> None:
     audio: Any = Marked()
-    task = Task(
-        "phone", 4000, [1000 * i + np.arange(n // 160) for i, n in enumerate(audio.num_samples)], {"train": [1]}
-    )
-    _, target = module._minibatch(CONFIG, audio, task, [Window(0, 159), Window(0, 3359)])
-    assert target.tolist() == [list(range(1000, 1020)), list(range(1020, 1040))]
+    model: Any = Reader()
+    module._loss(model, CONFIG, audio, marked_task([1]), [Window(0, 159), Window(0, 3359)])
+    assert model.frames == [[list(range(1000, 1020)), list(range(1020, 1040))]]
+
+
+def test_unlabelled_frames_do_not_count() -> None:
+    """The mean is over the labelled frames: here all right but one, which costs 50."""
+    audio: Any = Marked()
+    model: Any = Reader()
+    task = marked_task([1])
+    task.targets[1][:15], task.targets[1][15] = -1, 7
+    loss = module._loss(model, CONFIG, audio, task, [Window(0, 0)])
+    assert loss.item() == pytest.approx(50 / 5, rel=1e-6)  # fp32
 
 
 def test_learns_what_can_be_learnt(data: Path, tmp_path: Path, config_file: Path) -> None:
@@ -121,16 +145,16 @@ def test_resumes_bit_for_bit(
 ) -> None:
     """Ctrl-C comes in update 1 (no evaluation yet), in 3, and in 5; a last evaluation is gone back to."""
     module.main(arguments(data, tmp_path / "whole", config_file))
-    real = module._minibatch
+    real = module._loss
     calls = []
 
-    def minibatch(*rest: Any) -> Any:
+    def loss(*rest: Any) -> Any:
         calls.append(1)
         if len(calls) == stop_at:
             signal.raise_signal(signal.SIGINT)
         return real(*rest)
 
-    monkeypatch.setattr(module, "_minibatch", minibatch)
+    monkeypatch.setattr(module, "_loss", loss)
     with pytest.raises(KeyboardInterrupt):
         module.main(arguments(data, tmp_path / "broken", config_file))
     module.main(arguments(data, tmp_path / "broken", config_file))

@@ -1,4 +1,4 @@
-"""Training on a tiny corpus: resume, interruption, refusal, and where the loss starts."""
+"""Training on a tiny corpus: interruption, refusal, what is left behind, and where the loss starts."""
 
 from __future__ import annotations
 
@@ -8,103 +8,30 @@ import logging
 import math
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from runs import (
+    SMALL,
+    Trainers,
+    arguments,
+    assert_equal_runs,
+    assert_equal_states,
+    checkpoints,
+    latest,
+    metrics_lines,
+)
 from tqdm import tqdm
 
 from cpc_speech import train as module
-from cpc_speech.checkpoint import build_model, load_latest
+from cpc_speech.checkpoint import build_model, load_experiment
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
-from cpc_speech.infonce import PAPER_SETTINGS
+from cpc_speech.infonce import PAPER_SETTINGS, InfoNCE
 from cpc_speech.metrics import read_metrics
-
-ROOT = Path(__file__).resolve().parents[1]
-SMALL: dict[str, Any] = {
-    "channels": 16, "context_dim": 8, "steps": 3, "window_samples": 3200, "windows": 4, "updates": 10, "minibatches": 2,
-    "log_every": 3, "dev_every": 4, "dev_minibatches": 2, "checkpoint_every": 5, "final_learning_rate": 1e-5, "seed": 7,
-    "warmup_updates": 2,
-}  # fmt: skip
-
-
-def arguments(data: Path, exp: Path, **settings: Any) -> list[str]:
-    return ["--data", str(data), "--exp", str(exp), *(f"{key}={value}" for key, value in (SMALL | settings).items())]
-
-
-def lines(exp: Path) -> list[dict]:
-    """metrics.jsonl without the speed, which is a matter of the moment."""
-    return [
-        {k: v for k, v in json.loads(line).items() if k != "speed"}
-        for line in (exp / "metrics.jsonl").read_text().splitlines()
-    ]
-
-
-def latest(exp: Path) -> dict[str, Any]:
-    state = load_latest(exp)
-    assert state is not None
-    return state
-
-
-def assert_equal_states(a: Any, b: Any) -> None:
-    assert type(a) is type(b)
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert list(a) == list(b)
-        for key in a:
-            if key != "seconds":
-                assert_equal_states(a[key], b[key])
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_equal_states(x, y)
-    else:
-        assert a == b
-
-
-def killed_at(update: int, argv: list[str]) -> None:
-    """Run the command line in a process of its own that SIGKILL ends within this update (counted from 0)."""
-    code = f"""
-import os, signal, sys, torch
-from cpc_speech import train as module
-torch.set_num_threads({torch.get_num_threads()})
-real = module.cpc_loss
-def loss(model, waveform, config, *draw):
-    if draw[1:] == ({update}, 1):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(model, waveform, config, *draw)
-module.cpc_loss = loss
-module.main(sys.argv[1:])
-"""
-    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
-@pytest.mark.parametrize(
-    "settings", [{"precision": "bf16"}, {"precision": "fp32", "negatives": 6, "batch_composition": "same_speaker"}]
-)
-def test_ten_updates_equal_five_a_kill_and_five_bit_for_bit(data: Path, tmp_path: Path, settings: dict) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    module.main(arguments(data, whole, **settings))
-    killed_at(7, arguments(data, broken, **settings))  # line 6 is written then, and must not be there twice
-    assert latest(broken)["update"] == 5
-    assert [line["update"] for line in lines(broken)][-1] == 6
-    with open(broken / "metrics.jsonl", "a") as file:
-        file.write('{"split": "train", "upda')  # what a kill within a write leaves
-    module.main(arguments(data, broken, **settings))
-    assert_equal_states(latest(broken), latest(whole))
-    assert lines(broken) == lines(whole)
-    assert [(line["split"], line["update"]) for line in lines(whole)] == [
-        ("train", 3), ("dev", 4), ("train", 6), ("dev", 8), ("train", 9), ("train", 10), ("dev", 10),
-    ]  # fmt: skip
-    summaries = [json.loads((exp / "train.json").read_text()) for exp in (whole, broken)]
-    assert summaries[0]["dev_loss"] == summaries[1]["dev_loss"]
+from cpc_speech.processes import Processes
 
 
 def test_a_finished_run_is_left_as_it_is(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -132,9 +59,25 @@ def test_a_signal_leaves_a_checkpoint_after_the_update(
     monkeypatch.setattr(module, "cpc_loss", loss)
     with pytest.raises(KeyboardInterrupt):
         module.main(arguments(data, tmp_path / "exp"))
-    assert latest(tmp_path / "exp")["update"] == 3
+    # The update that it came in, or the next: whether to stop is agreed on before an update is computed.
+    assert latest(tmp_path / "exp")["update"] in (3, 4)
     assert signal.getsignal(number) is handler
     assert not (tmp_path / "exp" / "train.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_workers_too_stops_the_trainer_alone(
+    data: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A terminal's ctrl-C goes to all processes of the foreground, Slurm's SIGTERM to all of a job."""
+    argv = arguments(data, tmp_path / "exp", "--workers", "2")
+    trainer = Trainers(tmp_path, argv, hook=f"if (update, minibatch) == (2, 0): os.killpg(0, {number:d})")
+    assert trainer.finish() == [130], trainer.all_output()
+    assert "Traceback" not in trainer.output()
+    assert latest(tmp_path / "exp")["update"] in (3, 4)  # as above
+    module.main(argv)
+    module.main(arguments(data, tmp_path / "whole"))
+    assert_equal_runs(tmp_path / "exp", tmp_path / "whole")
 
 
 def test_another_configuration_is_refused_before_anything_changes(data: Path, tmp_path: Path) -> None:
@@ -145,27 +88,54 @@ def test_another_configuration_is_refused_before_anything_changes(data: Path, tm
     assert (tmp_path / "exp" / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_non_finite_loss_stops_before_the_update_and_names_the_windows(
+def test_other_audio_is_refused_before_anything_changes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.load
-    calls: list[list] = []
+    """Windows are drawn by number: with one utterance less, a resumed run would go on with other audio."""
+    exp = tmp_path / "exp"
+    monkeypatch.setattr(module, "_summarise", lambda *rest: None)  # so that the run is not done
+    module.main(arguments(data, exp, updates=2))
+    before = (exp / "metrics.jsonl").read_bytes(), checkpoints(exp)
+    train_list = data / "splits" / "train.list"
+    train_list.write_text("".join(train_list.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(UserError, match="begun with other audio"):
+        module.main(arguments(data, exp, updates=2))
+    assert before == ((exp / "metrics.jsonl").read_bytes(), checkpoints(exp))
 
-    def load(audio: Any, windows: list, window_samples: int) -> np.ndarray:
-        batch = real(audio, windows, window_samples)
-        if len(audio) == 18:  # the train split
-            calls.append([f"{audio.utterances[w.utterance]} from sample {w.start}" for w in windows])
-            if len(calls) == 14:  # the second minibatch of the seventh update
-                batch[2] = np.nan
-        return batch
 
-    monkeypatch.setattr(module, "load", load)
-    with pytest.raises(UserError, match="nan") as caught:
-        module.main(arguments(data, tmp_path / "exp"))
-    for name in calls[13]:
-        assert name in str(caught.value)
-    state = latest(tmp_path / "exp")
-    assert state["update"] == 5 and all(torch.isfinite(x).all() for x in state["model"].values())
+def test_more_processes_than_minibatches_are_refused(data: Path, tmp_path: Path) -> None:
+    three = Processes(0, 3, torch.device("cpu"))
+    with pytest.raises(UserError, match="3 processes cannot share out 2 minibatches"):
+        module.train(Config(**SMALL), data, tmp_path / "exp", three)
+    assert not (tmp_path / "exp").exists()
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_summary(data: Path, tmp_path: Path) -> None:
+    module.main(arguments(data, tmp_path / "exp"))
+    summary = tmp_path / "exp" / "train.json"
+    before, lines = json.loads(summary.read_text()), metrics_lines(tmp_path / "exp")
+    summary.unlink()
+    module.main(arguments(data, tmp_path / "exp"))
+    after = json.loads(summary.read_text())
+    for key in ("updates", "hours_heard", "candidates", "dev_loss", "dev_accuracy"):
+        assert before[key] == after[key]
+    assert metrics_lines(tmp_path / "exp") == lines
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_dev_loss(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp, losses = tmp_path / "exp", [4.0, 3.5, 2.0, 3.0, 2.0, 5.0]  # of two that are equal it is the first
+    given = iter(losses)
+    monkeypatch.setattr(
+        module.DevLoss, "evaluate", lambda self, model: InfoNCE(torch.full((3,), next(given)), torch.zeros(3))
+    )
+    module.main(arguments(data, exp, updates=6, dev_every=1, checkpoint_every=1, keep_checkpoints=6))
+    assert [line["loss"] for line in read_metrics(exp, "dev")] == losses
+    _, model, update = load_experiment(exp, "best")
+    assert update == 3
+    state = torch.load(exp / "checkpoints" / "update-00000003.pt", weights_only=True)
+    assert_equal_states(dict(model.state_dict()), dict(state["model"]))
 
 
 @pytest.mark.parametrize("row", sorted(PAPER_SETTINGS))
@@ -242,59 +212,3 @@ def test_results_do_not_depend_on_the_progress_bar(data: Path, tmp_path: Path, m
     module.main(arguments(data, tmp_path / "none", updates=3))
     assert_equal_states(latest(tmp_path / "bar"), latest(tmp_path / "none"))
     assert all(line["speed"] > 0 for line in read_metrics(tmp_path / "none", "train"))
-
-
-def test_learning_rate_schedule() -> None:
-    config = Config(updates=110, warmup_updates=10, learning_rate=1e-3, final_learning_rate=1e-4)
-    rates = [module.learning_rate(config, update) for update in range(111)]
-    assert rates[:10] == pytest.approx([1e-4 * (i + 1) for i in range(10)])
-    assert (
-        rates[10] == pytest.approx(1e-3)
-        and rates[60] == pytest.approx((1e-3 + 1e-4) / 2)
-        and rates[110] == pytest.approx(1e-4)
-    )
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
-    constant = Config(updates=100)
-    assert {module.learning_rate(constant, update) for update in range(100)} == {2e-4}
-
-
-def test_accumulated_minibatches_equal_one_gradient_of_their_mean(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One update of 3 minibatches: Adam's first moment is (1 − β₁) times the gradient of the mean loss."""
-    seen: list[tuple[torch.Tensor, tuple]] = []
-    real = module.cpc_loss
-
-    def loss(model: Any, waveform: torch.Tensor, config: Config, *draw: int) -> Any:
-        if torch.is_grad_enabled():
-            seen.append((waveform.clone(), draw))
-        return real(model, waveform, config, *draw)
-
-    monkeypatch.setattr(module, "cpc_loss", loss)
-    module.main(arguments(data, tmp_path / "exp", updates=1, minibatches=3, precision="fp32"))
-    assert [draw for _, draw in seen] == [(7, 0, 0), (7, 0, 1), (7, 0, 2)]
-    config = Config(**(SMALL | {"precision": "fp32"}))
-    model = build_model(config)
-    torch.stack([real(model, waveform, config, *draw).loss.mean() for waveform, draw in seen]).mean().backward()
-    moments = latest(tmp_path / "exp")["optimizer"]["state"]
-    for (name, parameter), moment in zip(model.named_parameters(), moments.values(), strict=True):
-        assert parameter.grad is not None
-        scale = parameter.grad.abs().max().item()
-        # fp32: the same sums in another order.
-        torch.testing.assert_close(moment["exp_avg"] / 0.1, parameter.grad, rtol=0, atol=1e-4 * scale, msg=name)
-
-
-def test_predictors_take_a_context_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU autocast's GRU returns half precision, here imitated; the fp32 weights W_k must still apply to it."""
-    config = Config(**SMALL)
-    model = build_model(config)
-    real = model.context.forward
-
-    def half(z: torch.Tensor, state: Any = None) -> Any:
-        c, state = real(z, state)
-        return c.bfloat16(), state
-
-    monkeypatch.setattr(model.context, "forward", half)
-    waveform = 0.1 * torch.randn(4, 3200, generator=torch.Generator().manual_seed(0))
-    result = module.cpc_loss(model, waveform, config, 0)
-    assert torch.isfinite(result.loss).all()

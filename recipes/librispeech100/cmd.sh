@@ -4,18 +4,23 @@
 #   train_cmd="nice"
 train_cmd=
 
-# What stage 4 pretrains with: one process, or one for each of --ngpu.
+# What stage 4 pretrains with: one process, or one for each of --ngpu; at most as many in all as conf/cpc.yaml has
+# minibatches, 8, which they share out.
 pretrain_cmd=python
 if ((ngpu > 1)); then pretrain_cmd="torchrun --standalone --nproc-per-node $ngpu"; fi
 
-# Several machines. Each runs "run.sh --stage 4 --stop-stage 4 --ngpu N", in a --work DIR that all of them share.
-# The first to come names its port; machines may leave and come back (from 1 to 4 of them here): all restart then, at
-# the last checkpoint. However many there are, they share out conf/cpc.yaml's minibatches, and train the same model.
+# Several machines. Each runs "run.sh --stage 4 --stop-stage 4 --ngpu 2", in a --work DIR that all of them share. All
+# but first-machine may leave and come back, from 1 to 4 machines here: the others restart then, at the last checkpoint.
 #   pretrain_cmd="torchrun --nnodes 1:4 --nproc-per-node $ngpu --max-restarts 10 --rdzv-id cpc
 #     --rdzv-backend c10d --rdzv-endpoint first-machine:29400"
 #
-# Slurm: "sbatch --nodes 4 --gpus-per-node 8 --signal TERM@120 --requeue --wrap 'recipes/librispeech100/run.sh --ngpu 8'"
-# runs run.sh on the job's first machine. SIGTERM, two minutes before the job's time is up or when it has to make room
-# for another, stops all processes after one and the same update, with a checkpoint; the same command goes on.
-#   pretrain_cmd="srun --ntasks-per-node 1 torchrun --nnodes $SLURM_NNODES --nproc-per-node $ngpu
-#     --rdzv-id $SLURM_JOB_ID --rdzv-backend c10d --rdzv-endpoint $(hostname):29400"
+# Slurm, one machine. SIGTERM, two minutes before the time is up, stops all processes after one and the same update, with
+# a checkpoint; the same command goes on. torchrun waits for it as long as it is told:
+#   sbatch --gpus 8 --cpus-per-task 32 --signal B:TERM@120 --wrap 'exec recipes/librispeech100/run.sh --ngpu 8'
+#   export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=100
+#
+# Slurm, several machines: run.sh runs on the job's first one, and here starts a torchrun on each.
+#   sbatch --nodes 4 --ntasks-per-node 1 --gpus-per-node 2 --cpus-per-task 16 --signal TERM@120 \
+#     --wrap 'recipes/librispeech100/run.sh --ngpu 2'
+#   pretrain_cmd="srun --ntasks-per-node 1 --cpus-per-task $SLURM_CPUS_PER_TASK torchrun --nnodes $SLURM_NNODES
+#     --nproc-per-node $ngpu --rdzv-id $SLURM_JOB_ID --rdzv-backend c10d --rdzv-endpoint $(hostname):29400"
