@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Generator
 from typing import NamedTuple
@@ -41,7 +43,7 @@ def ahead(
     """This process's share of ``number`` minibatches an update, for all of ``updates``, in order.
 
     With no workers they are loaded as they are asked for. A GPU gets them from page-locked memory. Closing the
-    generator ends the workers; they must not outlive the loop, as they heed no signal.
+    generator ends the workers.
     """
     loader = DataLoader(
         minibatches,
@@ -68,3 +70,12 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
     needs its workers for it. They end when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Before multiprocessing asks them to end, by the SIGTERM that they ignore, and waits until they do."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # DataLoader's handler would complain
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

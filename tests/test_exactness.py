@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +200,26 @@ def test_every_parameter_has_a_gradient(candidates: str, negatives: int | str, p
         assert parameter.grad is not None
         # A few units of this small encoder are silent behind their ReLU, and so is what feeds them.
         assert (parameter.grad != 0).float().mean() > 0.8, name
+
+
+def test_torchrun_restarts_what_was_killed(data: Path, tmp_path: Path) -> None:
+    """As recipes/librispeech100/cmd.sh says. Its end is also that of one process: a sum of two has but one order."""
+    settings = {"updates": 150, "checkpoint_every": 10}
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "1:1", "--nproc-per-node", "2",
+        "--max-restarts", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "cpc_speech.train",
+        *arguments(data, tmp_path / "exp", **settings),
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    with open(tmp_path / "output", "w") as output:
+        launcher = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    end = time.monotonic() + 60
+    while not (tmp_path / "exp" / "checkpoints" / "update-00000020.pt").exists():
+        assert launcher.poll() is None and time.monotonic() < end, (tmp_path / "output").read_text()
+        time.sleep(0.01)
+    (first, _) = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    os.kill(int(first), signal.SIGKILL)
+    assert launcher.wait(90) == 0, (tmp_path / "output").read_text()
+    assert "resuming" in (tmp_path / "output").read_text()
+    module.main(arguments(data, tmp_path / "alone", **settings))
+    assert_equal_runs(tmp_path / "exp", tmp_path / "alone")

@@ -212,3 +212,11 @@ def test_results_do_not_depend_on_the_progress_bar(data: Path, tmp_path: Path, m
     module.main(arguments(data, tmp_path / "none", updates=3))
     assert_equal_states(latest(tmp_path / "bar"), latest(tmp_path / "none"))
     assert all(line["speed"] > 0 for line in read_metrics(tmp_path / "none", "train"))
+
+
+def test_an_error_of_any_kind_ends_the_run_and_its_workers(data: Path, tmp_path: Path) -> None:
+    """A full disk, memory that is used up: the workers, which heed no signal, must not keep the process from ending."""
+    argv = arguments(data, tmp_path / "exp", "--workers", "2")
+    trainer = Trainers(tmp_path, argv, hook="if update == 3: raise MemoryError('of the device')")
+    assert trainer.finish() == [1]  # within 60 s
+    assert trainer.output().rstrip().endswith("MemoryError: of the device")

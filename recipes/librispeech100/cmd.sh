@@ -11,6 +11,8 @@ if ((ngpu > 1)); then pretrain_cmd="torchrun --standalone --nproc-per-node $ngpu
 
 # Several machines. Each runs "run.sh --stage 4 --stop-stage 4 --ngpu 2", in a --work DIR that all of them share. All
 # but first-machine may leave and come back, from 1 to 4 machines here: the others restart then, at the last checkpoint.
+# (With a shared store, restarted processes would find each other's old addresses: PyTorch's issue 135712.)
+#   export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 #   pretrain_cmd="torchrun --nnodes 1:4 --nproc-per-node $ngpu --max-restarts 10 --rdzv-id cpc
 #     --rdzv-backend c10d --rdzv-endpoint first-machine:29400"
 #
