@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> None:
     }
     result = summary(medians)
     with atomic_write(args.write) as file:
-        json.dump({**result, "medians": medians, "runs": measured, **provenance()}, file, indent=1)
+        files = args.corpus.resolve().name if args.corpus else "low-passed noise"
+        facts = {"extracted": files, "medians": medians, "runs": measured, **provenance()}
+        json.dump({**result, **facts}, file, indent=1)
         file.write("\n")
     print("\n".join(lines(result, medians)))
 

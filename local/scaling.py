@@ -58,7 +58,7 @@ def measured(bench: dict[str, Any]) -> dict[str, Any]:
     work["scores"] += work.pop("predictors")
     saved = parts["saved_mb_per_window"] * SMALL.windows
     return {
-        **{key: bench[key] for key in ("command", "machine", "commit", "date")},
+        **{key: bench[key] for key in ("extracted", "machine", "commit", "date")},
         "torch": bench["versions"]["torch"],
         "saved_256": parts["saved_mb_per_window"],
         "saved_512": parts["saved_mb_per_window_512"],
