@@ -62,7 +62,7 @@ def test_ratios_are_the_right_way_round() -> None:
 
 
 def test_page_is_made_of_the_measurements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    facts: dict[str, Any] = {"extracted": "noise", "machine": "m", "commit": "f00", "date": "d", "versions": {"torch": "2"}}
+    facts: dict[str, Any] = {"extracted": "x", "machine": "m", "commit": "c", "date": "d", "versions": {"torch": "2"}}
     (tmp_path / "bench.json").write_text(json.dumps({**BENCH.summary(MEDIANS), "medians": MEDIANS, **facts}))
     SCALING.main([str(tmp_path / "bench.json")])
     page = capsys.readouterr().out
