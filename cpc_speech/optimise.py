@@ -58,8 +58,8 @@ def update_weights(
     gradients = [parameter.grad for parameter in parameters]
     processes.add_up([*gradients, told])
     norm = nn.utils.get_total_norm(gradients)
-    gradient_norm, stops, loss = torch.stack((norm, *told)).tolist()  # the one time an update waits for the GPU
-    if not (math.isfinite(gradient_norm) and math.isfinite(loss)):
+    gradient_norm, stops, total = torch.stack((norm, *told)).tolist()  # the one time an update waits for the GPU
+    if not (math.isfinite(gradient_norm) and math.isfinite(total)):
         raise NotFiniteError
     for group in optimizer.param_groups:
         group["lr"] = rate
