@@ -86,7 +86,7 @@ def load_experiment(exp: str | Path, which: str = "last") -> tuple[Config, CPC, 
     else:
         state = load_latest(exp)
     if state is None:
-        raise UserError(f"{exp}: holds no {which} checkpoint; pretrain it first (stage 4)")
+        raise UserError(f"{exp}: holds no {'best ' * (which == 'best')}checkpoint; pretrain it first (stage 4)")
     config = load_config([exp / "config.yaml"])
     model = build_model(config)
     model.load_state_dict(state["model"])

@@ -13,6 +13,10 @@ import pytest
 import torch
 
 MakeData = Callable[..., Path]
+PRECISIONS: list[tuple[Any, str]] = [
+    (product, product.fp32_precision)
+    for product in (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul, torch.backends.cudnn.rnn)  # type: ignore[attr-defined]
+]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,11 +34,12 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _matmul_precision() -> Iterator[None]:
-    """Training and probing set the precision of products for the whole process: put it back."""
-    products: list[Any] = [getattr(torch.backends, name).matmul for name in ("mkldnn", "cuda")]
-    before = [product.fp32_precision for product in products]
+    """Training and probing set the precision of products for the whole process: put it back, also after fixtures that
+    were made before this one."""
+    for product, precision in PRECISIONS:
+        product.fp32_precision = precision
     yield
-    for product, precision in zip(products, before, strict=True):
+    for product, precision in PRECISIONS:
         product.fp32_precision = precision
 
 

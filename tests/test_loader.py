@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -90,7 +91,13 @@ def test_workers_are_processes_that_leave_signals_to_the_trainer(data: Path) -> 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_of_a_worker_is_said_without_its_traceback(data: Path, workers: int) -> None:
+def test_an_error_of_a_worker_is_said_without_its_traceback(
+    data: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    # Python's collector closes the queues before torch can tell the workers to end, and then torch waits so long, in
+    # seconds, for each of them.
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+
     class Gone(Minibatches):
         def __getitem__(self, key: tuple[int, int]) -> Minibatch:
             raise UserError(f"the disk of update {key[0]} is gone:\nbring it back")
@@ -99,16 +106,20 @@ def test_an_error_of_a_worker_is_said_without_its_traceback(data: Path, workers:
     with pytest.raises(UserError) as caught:
         next(ahead(Gone(base.audio, base.sampler), range(4, 9), 1, Processes(0, 1, CPU), workers))
     assert str(caught.value) == "the disk of update 4 is gone:\nbring it back"
+    del caught
+    gc.collect()
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
-def test_closing_ends_the_workers(data: Path) -> None:
+def test_workers_end_with_the_iteration(data: Path) -> None:
     """They heed no signal, so they must not be forgotten."""
     loaded = ahead(training_minibatches(data), range(50), 1, Processes(0, 1, CPU), 2)
     before = set(multiprocessing.active_children())
     next(loaded)
     workers = set(multiprocessing.active_children()) - before
     assert len(workers) == 2
-    loaded.close()
+    del loaded
     assert not any(worker.is_alive() for worker in workers)
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,15 @@ def test_a_signal_to_the_workers_too_stops_the_trainer_alone(
     module.main(argv)
     module.main(arguments(data, tmp_path / "whole"))
     assert_equal_runs(tmp_path / "exp", tmp_path / "whole")
+
+
+def test_an_error_of_a_worker_ends_the_trainer_with_one_sentence(data: Path, tmp_path: Path) -> None:
+    shard = data / "audio.000.i16"
+    os.truncate(shard, shard.stat().st_size - 2)
+    trainer = Trainers(tmp_path, arguments(data, tmp_path / "exp", "--workers", "2"))
+    assert trainer.finish(30) == [1], trainer.all_output()
+    assert "Traceback" not in trainer.output()
+    assert re.search(rf"^error: {shard} has [0-9,]+ bytes; .* run python -m data_prep.pack", trainer.output(), re.M)
 
 
 def test_another_configuration_is_refused_before_anything_changes(data: Path, tmp_path: Path) -> None:
