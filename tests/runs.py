@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from cpc_speech.checkpoint import load_latest
 from cpc_speech.config import Config
@@ -106,6 +106,18 @@ run(module.main)
 """
 
 
+def meeting_place(count: int) -> dict[str, str]:
+    """Environment of ``count`` processes that meet at a port that is free now.
+
+    The first of them serves it. This process must not: its server's thread may hold a lock while a test forks, and
+    the child would wait for that lock for ever.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
 class Trainers:
     """Processes that train together, started as torchrun does, each with its own output in ``folder``.
 
@@ -119,12 +131,7 @@ class Trainers:
         code = _TRAINER.format(first=first, hook="".join(f"    {line}\n" for line in hook.splitlines()))
         environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         if count > 1:
-            # As torchrun's agent does, this process serves the store that they meet at: so the port is surely free.
-            self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-            environment |= {
-                "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.port),
-                "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0",
-            }  # fmt: skip
+            environment |= meeting_place(count)
         self.outputs = [folder / f"output-{time.monotonic_ns()}-{rank}" for rank in range(count)]
         self.processes = []
         for rank, output in enumerate(self.outputs):
@@ -206,12 +213,10 @@ def in_processes(count: int, function: Callable[[Processes], Any]) -> list[Any]:
 
     They are forks of this one, which spares them the imports.
     """
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    place = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
-    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    place = meeting_place(count)
 
     def child(rank: int, answer: Connection) -> None:
-        os.environ |= place | agent | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        os.environ |= place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         torch.cuda.device_count = lambda: 0
         try:
             with join() as processes:
