@@ -31,8 +31,9 @@ from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
-from data_prep.ctm import import_ctm
+from data_prep.ctm import label_ctm
 from data_prep.dropped import report_dropped
+from data_prep.label_writer import write_labels
 from data_prep.lexicon import Pronunciations, build_lexicon, count_words, write_unknown
 from data_prep.phones import HOP, SAMPLE_RATE, SPOKEN_NOISE, Interval
 
@@ -239,7 +240,8 @@ def main(argv: list[str] | None = None) -> None:
     dropped |= _merge(parts, len(chunks), data_dir / "phones.ctm")
     log.info("%.2f h of audio took %.0f s", audio.num_samples.sum() / SAMPLE_RATE / 3600, time.monotonic() - start)
     report_dropped(data_dir, "align", dropped, options.max_dropped)  # the chunks stay for a run that accepts more
-    import_ctm(data_dir / "phones.ctm", data_dir, options.lang_dir)
+    ctm = data_dir / "phones.ctm"
+    write_labels(ctm, label_ctm(ctm), data_dir, options.lang_dir)
     shutil.rmtree(parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,10 +65,10 @@ def _first_frame(seconds: float) -> int:
     return max(0, -((CENTRE - round(seconds * SAMPLE_RATE)) // HOP))
 
 
-def write_symbols(lang_dir: str | Path) -> None:
+def write_symbols(lang_dir: str | Path, symbols: Sequence[str] = SYMBOLS) -> None:
     """Write ``lang_dir/phones.txt``, lines ``phone id``, the order Kaldi and k2 read."""
     with atomic_write(Path(lang_dir) / "phones.txt") as file:
-        file.writelines(f"{phone} {index}\n" for index, phone in enumerate(SYMBOLS))
+        file.writelines(f"{phone} {index}\n" for index, phone in enumerate(symbols))
 
 
 def read_symbols(lang_dir: str | Path) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors
-from data_prep.ctm import main
+from data_prep.import_labels import main
 from data_prep.phones import PHONE_ID
 
 
@@ -19,7 +19,7 @@ def data(tmp_path):
 
 def run_ctm(data, text, *options):
     (data.parent / "x.ctm").write_text(text)
-    main([str(data.parent / "x.ctm"), str(data), str(data.parent / "lang"), *options])
+    main(["ctm", str(data.parent / "x.ctm"), str(data), str(data.parent / "lang"), *options])
     return {name: vector.tolist() for name, vector in read_int_vectors(data / "phones.scp")}
 
 
@@ -28,7 +28,7 @@ def test_labels(data):
     ctm = ";; a comment\n1-a 1 0.00 0.03 SIL\n1-a 1 0.03 0.02 AA1 0.9\n1-a 1 0.06 0.06 B\n"
     ctm += "1-b 1 0 0.05 SIL 1.00\n9-z 1 0 1 AA\n"
     assert run_ctm(data, ctm) == {"1-a": [sil] * 3 + [a] * 2 + [0] + [b] * 4, "1-b": [sil] * 5}
-    assert (data / "ctm.dropped").read_text() == "" and (data.parent / "lang/phones.txt").is_file()
+    assert (data / "import.dropped").read_text() == "" and (data.parent / "lang/phones.txt").is_file()
 
 
 def test_missing_utterances_are_listed_and_refused(data):
@@ -36,17 +36,18 @@ def test_missing_utterances_are_listed_and_refused(data):
     with pytest.raises(UserError, match="1-a: not in x.ctm.*--max-dropped 1"):
         run_ctm(data, ctm)
     assert list(run_ctm(data, ctm, "--max-dropped", "1")) == ["1-b"]
-    assert (data / "ctm.dropped").read_text() == "1-a not in x.ctm\n"
+    assert (data / "import.dropped").read_text() == "1-a not in x.ctm\n"
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("1-b 1 0 0.05", "x.ctm:2: .*is not"),
+        ("1-b 1 0 0.05 SIL 1.0 more", "x.ctm:2: .*is not"),
         ("1-b 1 zero 0.05 SIL", "x.ctm:2: .*is not"),
         ("1-b 1 -1 0.05 SIL", "x.ctm:2: .*is not"),
         ("1-b 1 nan 0.05 SIL", "x.ctm:2: .*is not"),
-        ("1-b 1 0 0.05 sil", "x.ctm:2: sil is none of"),
+        ("1-b 1 0 0.05 ax", "x.ctm:2: ax is none of"),
         ("1-0 1 0 0.05 SIL", "x.ctm:2: out of order"),
         ("1-a 1 0 0.05 SIL", "x.ctm:2: out of order"),
         ("1-b 1 0 0.08 SIL", "1-b ends at 0.080 s, its audio at 0.050 s"),
@@ -58,5 +59,18 @@ def test_bad_lines(data, line, message):
     assert not list(data.glob("phones.*")), "nothing half-written"
 
 
+def test_what_is_no_text(data):
+    (data.parent / "x.ctm").write_bytes(b"1-a 1 0 0.1 SIL\n\x1f\x8b\xff\0\n")
+    with pytest.raises(UserError, match="x.ctm:2: .*is not"):
+        main(["ctm", str(data.parent / "x.ctm"), str(data), str(data.parent / "lang")])
+
+
 def test_two_frames_too_many_are_accepted(data):
     assert len(run_ctm(data, "1-a 1 0 0.1 SIL\n1-b 1 0 0.07 SIL\n")["1-b"]) == 5
+
+
+def test_names_of_other_aligners(data):
+    eh, sil, spn = PHONE_ID["EH"], PHONE_ID["SIL"], PHONE_ID["SPN"]
+    ctm = "lbi-1-a 1 0 0.01 sp\nlbi-1-a 1 0.01 0.01 EH1_B\nlbi-1-a 1 0.02 0.01 <eps>\nlbi-1-a 1 0.03 0.01 NSN_S\n"
+    ctm += "lbi-1-b 1 0 0.05 <eps>\n"
+    assert run_ctm(data, ctm) == {"1-a": [sil, eh, 0, spn] + [0] * 6, "1-b": [0] * 5}

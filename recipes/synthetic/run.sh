@@ -32,7 +32,7 @@ get_corpus() {
   run python -m data_prep.synthetic "$PWD/corpus" --speakers "$speakers" --minutes "$minutes" --seed "$data_seed"
 }
 
-make_labels() { run python -m data_prep.ctm corpus/synthetic.ctm "data/$set" data/lang; }
+make_labels() { run python -m data_prep.import_labels ctm corpus/synthetic.ctm "data/$set" data/lang; }
 
 begin "$@"
 run_stages

@@ -1,0 +1,87 @@
+"""Kaldi's alignments: phones per frame as ``ali-to-phones --per-frame=true`` writes them, and whole alignment
+directories (``ali.*.gz``: transition-ids, whose phones the model tells)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cpc_speech.errors import UserError
+from data_prep.frame_labels import IdMap
+from data_prep.int_vectors import Vector, read_vectors
+from data_prep.phone_names import UNLABELLED, phone_of
+from data_prep.phones import PHONE_ID, SYMBOLS
+from data_prep.transition_model import read_transition_phones
+
+
+def read_kaldi_symbols(path: str | Path) -> dict[int, str]:
+    """Read Kaldi's ``phones.txt``: ``name id`` lines, names with or without word positions and stress.
+
+    Raises:
+        UserError: a missing file, a line of another form, an id that occurs twice (names the line).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; --symbols names the phones.txt of the lang folder used for aligning")
+    names: dict[int, str] = {}
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            fields = line.split()
+            if len(fields) != 2 or not fields[1].isdecimal():
+                raise UserError(f"{path}:{number}: {line.strip()!r} is not 'phone id'")
+            if int(fields[1]) in names:
+                raise UserError(f"{path}:{number}: {fields[0]} has the id of {names[int(fields[1])]}")
+            names[int(fields[1])] = fields[0]
+    if not names:
+        raise UserError(f"{path}: empty; it should list the phones")
+    return names
+
+
+def phone_ids(symbols: str | Path) -> IdMap:
+    """What Kaldi's phone ids mean by its phone table; a name outside the 41 classes matters only where it occurs."""
+    names = read_kaldi_symbols(symbols)
+    labels = np.full(max(names) + 1, -1, dtype=np.int32)
+    for index, name in names.items():
+        phone = phone_of(name)
+        if phone is not None:
+            labels[index] = 0 if phone == UNLABELLED else PHONE_ID[phone]
+
+    def explain(unknown: int) -> str:
+        if unknown in names:
+            return f"{symbols} calls it {names[unknown]}, which is none of {' '.join(SYMBOLS[1:])}"
+        return f"it is not in {symbols}"
+
+    return IdMap(labels, explain)
+
+
+def transition_ids(model: str | Path, symbols: str | Path) -> IdMap:
+    """What transition-ids mean by the model that made them and the phone table."""
+    phones, ids = read_transition_phones(model), phone_ids(symbols)
+    labels = np.full(len(phones), -1, dtype=np.int32)
+    within = (phones >= 0) & (phones < len(ids.labels))
+    labels[within] = ids.labels[phones[within]]
+
+    def explain(unknown: int) -> str:
+        if 0 < unknown < len(phones):
+            return f"it belongs to phone {phones[unknown]} of {model}; {ids.explain(int(phones[unknown]))}"
+        return f"{model} has transition-ids 1 to {len(phones) - 1}; the alignment was made with another model"
+
+    return IdMap(labels, explain)
+
+
+def read_alignments(folder: str | Path) -> Iterator[Vector]:
+    """Yield the vectors of ``ali.1.gz``, ``ali.2.gz``, ... of a folder, or of one such file."""
+    folder = Path(folder)
+    if not folder.exists():
+        raise UserError(f"{folder}: no such folder")
+    jobs = {path: re.fullmatch(r"ali\.(\d+)\.gz", path.name) for path in folder.glob("ali.*.gz")}
+    files = sorted((path for path, job in jobs.items() if job), key=lambda path: int(path.name.split(".")[1]))
+    if folder.is_file():
+        files = [folder]
+    if not files:
+        raise UserError(f"{folder}: no ali.1.gz in it; name a Kaldi alignment folder")
+    for path in files:
+        yield from read_vectors(path)

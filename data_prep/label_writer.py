@@ -1,0 +1,108 @@
+"""What all imports of phone labels share: any source's utterances become data/<set>/phones.{ark,scp} and phones.txt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+from tqdm import tqdm
+
+from cpc_speech.datadir import read_table
+from cpc_speech.errors import UserError
+from cpc_speech.kaldi import write_int_vectors
+from data_prep.phone_names import UNLABELLED
+from data_prep.phones import HOP, SAMPLE_RATE, SYMBOLS, Interval, labels_from_intervals, write_symbols
+
+MAX_FRAMES_OFF = 2  # what framing conventions differ by, and no more
+KALDI_PREFIX = "lbi-"  # of the utterance ids in Kaldi's LibriSpeech data preparation
+
+# An utterance as its source names it, and what turns its number of samples into (samples // 160,) int32 labels.
+Labelled = tuple[str, Callable[[int], np.ndarray]]
+
+log = logging.getLogger(__name__)
+
+
+def write_labels(
+    source: str | Path,
+    utterances: Iterable[Labelled],
+    data_dir: str | Path,
+    lang_dir: str | Path,
+    symbols: Sequence[str] = SYMBOLS,
+) -> list[str]:
+    """Write the phone table and one label a frame for every utterance that source and data directory share.
+
+    The source's utterances may come in any order; one that the data directory lacks is looked up again without the
+    prefix ``lbi-``, and counted in the log if that does not help.
+
+    Returns the utterances of the data directory that the source lacks.
+
+    Raises:
+        UserError: the source has an utterance twice, or whatever its labels raise.
+    """
+    data_dir = Path(data_dir)
+    num_samples = {name: int(n) for name, n in read_table(data_dir / "utt2num_samples").items()}
+    places: dict[str, int] = {}
+    foreign: list[str] = []
+    share = np.zeros(len(symbols), dtype=np.int64)
+    # An archive is in the order of ids, a source in any: labels wait on the disk, so that memory holds one utterance's.
+    with TemporaryFile(dir=data_dir) as waiting:
+        for name, label in tqdm(utterances, desc="labels", unit="utt", disable=None):
+            utterance = name if name in num_samples else name.removeprefix(KALDI_PREFIX)
+            if utterance not in num_samples:
+                foreign.append(name)
+                continue
+            if utterance in places:
+                raise UserError(f"{source}: {utterance} is labelled twice; keep one of the two")
+            vector = label(num_samples[utterance])
+            np.add(share, np.bincount(vector, minlength=len(share)), out=share)
+            places[utterance] = waiting.tell()
+            waiting.write(vector.tobytes())
+
+        def in_order() -> Iterator[tuple[str, np.ndarray]]:
+            for utterance in sorted(places):
+                waiting.seek(places[utterance])
+                yield utterance, np.frombuffer(waiting.read(4 * (num_samples[utterance] // HOP)), np.int32)
+
+        count = write_int_vectors(data_dir / "phones.ark", data_dir / "phones.scp", in_order())
+    write_symbols(lang_dir, symbols)
+    if foreign:
+        log.warning(
+            "%s: %d utterances, such as %s, are not in %s and were left out", source, len(foreign), foreign[0], data_dir
+        )
+    _log_shares(count, share, symbols)
+    return [utterance for utterance in num_samples if utterance not in places]
+
+
+def _log_shares(utterances: int, share: np.ndarray, symbols: Sequence[str]) -> None:
+    frames = max(1, int(share.sum()))
+    named = (f"{100 * share[i] / frames:.2f} % {symbols[i]}" for i in (1, 2) if symbols[i] in SYMBOLS)
+    log.info(
+        "labels for %d utterances, %.2f h: %s, %d of %d classes occur",
+        utterances, frames * HOP / SAMPLE_RATE / 3600,
+        ", ".join([*named, f"{100 * share[0] / frames:.2f} % unlabelled"]),
+        np.count_nonzero(share[1:]), len(share) - 1,
+    )  # fmt: skip
+
+
+def timed_labels(where: str, intervals: Iterable[Interval], num_samples: int, shift: float = 0.0) -> np.ndarray:
+    """Labels of an utterance whose phones have times.
+
+    Args:
+        where: file and utterance, for messages.
+        intervals: phones of phone_names.phone_of; what ``<eps>`` covers stays unlabelled.
+        shift: seconds to add to every time.
+
+    Raises:
+        UserError: the phones outlast the audio by over two frames.
+    """
+    shifted = [Interval(max(0.0, start + shift), max(0.0, end + shift), phone) for start, end, phone in intervals]
+    end = max((interval.end for interval in shifted), default=0.0)
+    if round(end * SAMPLE_RATE) > num_samples + MAX_FRAMES_OFF * HOP:
+        raise UserError(
+            f"{where} ends at {end:.3f} s, its audio at {num_samples / SAMPLE_RATE:.3f} s; "
+            "these labels belong to other audio"
+        )
+    return labels_from_intervals((interval for interval in shifted if interval.phone != UNLABELLED), num_samples)
