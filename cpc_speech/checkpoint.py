@@ -4,6 +4,7 @@ passed over."""
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ def build_model(config: Config) -> CPC:
 def save(exp: Path, state: dict[str, Any], keep: int) -> Path:
     """Write ``state`` (tensors and plain Python; ``state["update"]`` names it) and remove all but the last ``keep``."""
     path = exp / "checkpoints" / f"update-{state['update']:08d}.pt"
-    with atomic_write(path, "wb") as file:
-        torch.save(state, file)
+    _write(path, state)
+    for stray in path.parent.glob("*.tmp.*"):  # half written, when a run was killed
+        stray.unlink()
     paths = _newest_first(exp)
     for old in [p for p in paths if p.name > path.name] + [p for p in paths if p.name <= path.name][keep:]:
         old.unlink()  # a newer one than what was just saved was damaged: the run went back behind it
@@ -42,10 +44,9 @@ def save_if_best(exp: Path, model: CPC, update: int, dev_loss: float) -> None:
     What counts is the loss in the file, so a resumed run that comes by the same update again changes nothing.
     """
     path = exp / "checkpoints" / "best.pt"
-    if path.exists() and (best := _read(path)) is not None and not dev_loss < best["dev_loss"]:
-        return
-    with atomic_write(path, "wb") as file:
-        torch.save({"model": model.state_dict(), "update": update, "dev_loss": dev_loss}, file)
+    best = _read(path) if path.exists() else None
+    if math.isfinite(dev_loss) and (best is None or dev_loss < best["dev_loss"]):
+        _write(path, {"model": model.state_dict(), "update": update, "dev_loss": dev_loss})
 
 
 def load_latest(exp: Path) -> dict[str, Any] | None:
@@ -62,6 +63,17 @@ def load_latest(exp: Path) -> dict[str, Any] | None:
     if paths:
         raise UserError(f"{exp}/checkpoints: none of {len(paths)} checkpoints can be read; remove them to start anew")
     return None
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    try:
+        with atomic_write(path, "wb") as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError) as error:  # where the disk is full, torch raises its own error from the system's
+        raise UserError(
+            f"{path}: cannot be written ({error.__context__ or error}); the checkpoint before it is whole. "
+            "Make room, and run the same command again"
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Any] | None:

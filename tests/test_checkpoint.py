@@ -15,6 +15,7 @@ from cpc_speech.config import Config
 from cpc_speech.errors import UserError
 from cpc_speech.model import CPC
 
+NAN = float("nan")
 TINY = Config(channels=4, context_dim=4, steps=2, window_samples=1600, windows=2, seed=3)
 
 
@@ -96,7 +97,7 @@ def test_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match="00000010.pt: cannot be written .*No space left"):
         checkpoint.save(tmp_path, state(10), keep=1)
     assert names(tmp_path) == ["update-00000005.pt"]
     loaded = checkpoint.load_latest(tmp_path)
@@ -179,7 +180,14 @@ def best(exp: Path) -> tuple[int, set[float]]:
 
 
 @pytest.mark.parametrize(
-    "losses, kept", [([3.0, 2.0, 4.0], 2), ([3.0, 4.0, 2.0], 3), ([2.0, 2.0, 3.0], 1), ([3.0, float("nan"), 4.0], 1)]
+    "losses, kept",
+    [
+        ([3.0, 2.0, 4.0], 2),
+        ([3.0, 4.0, 2.0], 3),
+        ([2.0, 2.0, 3.0], 1),
+        ([3.0, float("nan"), 4.0], 1),
+        ([float("nan"), 4.0, 5.0], 2),
+    ],
 )
 def test_best_is_replaced_by_a_better_one_alone(tmp_path: Path, losses: list[float], kept: int) -> None:
     checkpoint.settle_config(tmp_path, TINY)

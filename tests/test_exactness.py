@@ -166,7 +166,7 @@ def test_an_update_descends_the_mean_loss_of_its_minibatches(
     data: Path, tmp_path: Path, processes: int, minibatches: int
 ) -> None:
     """After one update Adam's first moment is (1 − β₁) times the gradient: that of the mean over all processes."""
-    settings = {"updates": 1, "precision": "fp32", "minibatches": minibatches}
+    settings = {"updates": 1, "precision": "fp32", "minibatches": minibatches, "negatives": 6}
     argv = arguments(data, tmp_path / "exp", **settings)
     if processes == 1:
         module.main(argv)
