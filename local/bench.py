@@ -97,7 +97,8 @@ def lines(result: dict[str, float], m: dict[str, dict[str, float]]) -> Iterator[
     yield f"  optimiser{1000 * parts['optimiser']:6.1f} ms"
     yield (
         f"  machine: {parts['matrix_rate'] / 1e12:.2f}e12 operations a second in bf16 products of 2048 x 2048 "
-        f"({parts['matrix_rate_fp32'] / 1e12:.2f}e12 in fp32 with factors rounded to bf16), copies {parts['copy_rate'] / 1e9:.1f} GB/s"
+        f"({parts['matrix_rate_fp32'] / 1e12:.2f}e12 in fp32, factors in bf16), "
+        f"copies {parts['copy_rate'] / 1e9:.1f} GB/s"
     )
     encoder = m["encoder"]
     yield (
