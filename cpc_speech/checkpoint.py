@@ -43,8 +43,8 @@ def save_if_best(exp: Path, model: CPC, update: int, dev_loss: float) -> None:
 
     What counts is the loss in the file, so a resumed run that comes by the same update again changes nothing.
     """
-    path = exp / "checkpoints" / "best.pt"
-    best = _read(path) if path.exists() else None
+    path = _best(exp)
+    best = _read(path)
     if math.isfinite(dev_loss) and (best is None or dev_loss < best["dev_loss"]):
         _write(path, {"model": model.state_dict(), "update": update, "dev_loss": dev_loss})
 
@@ -77,7 +77,9 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What was saved, or None and a warning where it is damaged."""
+    """What was saved; None where there is nothing or, with a warning, where it is damaged."""
+    if not path.exists():
+        return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a truncated zip or a foreign file raises is not one type
@@ -92,13 +94,10 @@ def load_experiment(exp: str | Path, which: str = "last") -> tuple[Config, CPC, 
         which: ``last``, or ``best`` by the loss on dev.
     """
     exp = Path(exp)
-    if which == "best":
-        path = exp / "checkpoints" / "best.pt"
-        state = _read(path) if path.exists() else None
-    else:
-        state = load_latest(exp)
+    state = _read(_best(exp)) if which == "best" else load_latest(exp)
     if state is None:
-        raise UserError(f"{exp}: holds no {'best ' * (which == 'best')}checkpoint; pretrain it first (stage 4)")
+        kind = "best checkpoint" if which == "best" else "checkpoint"
+        raise UserError(f"{exp}: holds no {kind}; pretrain it first (stage 4)")
     config = load_config([exp / "config.yaml"])
     model = build_model(config)
     model.load_state_dict(state["model"])
@@ -123,6 +122,10 @@ def settle_config(exp: Path, config: Config) -> None:
         raise UserError(
             f"{exp} was begun with another configuration ({'; '.join(changed)}); take another --exp or remove it"
         )
+
+
+def _best(exp: Path) -> Path:
+    return exp / "checkpoints" / "best.pt"
 
 
 def _newest_first(exp: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cpc_speech.config import Config
+from cpc_speech.packed import SAMPLE_RATE
 
 KERNELS, STRIDES = (10, 8, 4, 4, 4), (5, 4, 2, 2, 2)  # the encoder's, van den Oord et al., section 3.1
 
@@ -37,11 +38,18 @@ def multiply_adds(config: Config) -> dict[str, float]:
     }
 
 
+def operations(config: Config) -> dict[str, float]:
+    """Floating-point operations of an update, by part of the model: 2 a multiply-add, and twice the forward pass's for
+    the backward pass."""
+    windows = config.windows * config.minibatches
+    return {part: 6 * windows * value for part, value in multiply_adds(config).items()}
+
+
 def update_operations(config: Config) -> float:
-    """Floating-point operations of an update: 2 a multiply-add, and twice the forward's for the backward pass."""
-    return 6 * sum(multiply_adds(config).values()) * config.windows * config.minibatches
+    """Floating-point operations of an update."""
+    return sum(operations(config).values())
 
 
 def update_seconds(config: Config) -> float:
     """Seconds of audio heard in an update."""
-    return config.minibatches * config.windows * config.window_samples / 16000
+    return config.minibatches * config.windows * config.window_samples / SAMPLE_RATE

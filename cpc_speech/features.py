@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
+from cpc_speech.loader import waveform
 from cpc_speech.packed import PackedAudio
 from cpc_speech.representations import Representation
 
+_CPU = torch.device("cpu")
 _BATCH_SECONDS = 240  # of audio, padding included: what one call of a representation is given
 _POOL_FRAMES = 1 << 18  # frames shuffled together: 128 MiB of 256-dimensional float16
 
@@ -40,7 +42,7 @@ class FeatureStore:
             progress = tqdm(total=len(audio), unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
             with progress:
                 for batch in batches_by_length(audio.num_samples):
-                    waveforms = [torch.from_numpy(audio[i].astype(np.float32) / 32768) for i in batch]
+                    waveforms = [waveform(torch.tensor(audio[i]), _CPU) for i in batch]
                     for i, rows in zip(batch, representation(waveforms)):
                         if len(rows) != frames[i] or not torch.isfinite(rows.half()).all():
                             raise UserError(

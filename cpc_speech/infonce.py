@@ -86,10 +86,11 @@ class _Step(torch.autograd.Function):
         scores = torch.bmm(rows, frames.transpose(1, 2))
         flat = scores.flatten(0, 1)  # a view: (B·(T−k), frames of the group)
 
-        window = torch.arange(B, device=z.device).repeat_interleave(T - k)
-        positive = torch.arange(k, T, device=z.device).repeat(B) + (0 if groups == B else T * window)
+        positive = torch.arange(k, T, device=z.device).repeat(B)
+        if candidates != "current_window":
+            positive += T * torch.arange(B, device=z.device).repeat_interleave(T - k)
         if candidates == "other_windows":
-            _mask_own_window(flat, positive, window, T)
+            _mask_own_window(flat, positive, T)
         if negatives == "all":
             loss, accuracy, gradient = _cross_entropy(flat, positive)
         else:
@@ -128,10 +129,10 @@ def _cross_entropy(scores: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Te
     return loss.mean(), (own > rival).float().mean(), gradient
 
 
-def _mask_own_window(scores: Tensor, positive: Tensor, window: Tensor, T: int) -> None:
+def _mask_own_window(scores: Tensor, positive: Tensor, T: int) -> None:
     """Set the scores of every prediction against its own window to −∞, but for the positive's."""
     own = scores.gather(1, positive[:, None])
-    columns = T * window[:, None] + torch.arange(T, device=scores.device)
+    columns = (positive // T * T)[:, None] + torch.arange(T, device=scores.device)
     scores.scatter_(1, columns, -torch.inf).scatter_(1, positive[:, None], own)
 
 

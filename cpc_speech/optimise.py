@@ -48,24 +48,25 @@ def update_weights(
     Raises:
         NotFiniteError: before any weight is changed, in all processes alike.
     """
-    # What the processes tell each other beside their gradients: who wants to stop, and the loss.
-    told = torch.full((2,), float(stop), device=processes.device)
-    told[1] = 0
+    # Filled in where they are wanted: a copy from here would wait for the GPU.
+    stops = torch.full((), float(stop), device=processes.device)
+    total = torch.zeros((), device=processes.device)
     for loss in losses:
         (loss / minibatches).backward()
-        told[1] += loss.detach()
+        total += loss.detach()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     gradients = [parameter.grad for parameter in parameters]
-    processes.add_up([*gradients, told])
+    processes.add_up([*gradients, stops, total])
     norm = nn.utils.get_total_norm(gradients)
-    gradient_norm, stops, total = torch.stack((norm, *told)).tolist()  # the one time an update waits for the GPU
-    if not (math.isfinite(gradient_norm) and math.isfinite(total)):
+    # The one time an update waits for the GPU.
+    gradient_norm, wishes, loss_sum = torch.stack((norm, stops, total)).tolist()
+    if not (math.isfinite(gradient_norm) and math.isfinite(loss_sum)):
         raise NotFiniteError
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return Update(gradient_norm, stops > 0)
+    return Update(gradient_norm, wishes > 0)
 
 
 def learning_rate(config: Config, update: int) -> float:

@@ -31,6 +31,7 @@ from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import FeatureStore
 from cpc_speech.machine import set_matmul_precision, set_up
+from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import MFCC, CPCFrames, Representation
 from cpc_speech.scores import Score, save_score
@@ -96,7 +97,7 @@ def make_representation(
     else:
         config, model, updates = load_experiment(exp)
     set_up(config.precision)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(alone().device)
     frames = CPCFrames(
         name, model, "z" if name == "z" else "c", config.window_samples if context == "window" else None,
         bf16=config.precision == "bf16",
@@ -106,7 +107,7 @@ def make_representation(
 
 def probe(store: FeatureStore, task: Task, seed: int) -> tuple[Score, dict[str, Any]]:
     """Fit one probe a learning rate on train, choose by dev, score on test; the rest is what was chosen and why."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = alone().device
     probes = fit(store, task, seed, device)
     dev = [accuracy_of(probe, store, task, "dev", device).accuracy for probe in probes]
     best = int(np.argmax(dev))

@@ -1,7 +1,7 @@
 """The processes of a run: one, or as many as ``torchrun`` started, one a GPU or a share of the CPU's cores.
 
-They share out the minibatches of an update and add up their gradients, in one exchange of one flat vector. That
-is all they ever exchange, so the sum's order, and with it a resumed run, does not depend on when it was resumed.
+They share out the minibatches of an update and add up their gradients, in one exchange of one flat vector: so the
+order of the sum, and with it a resumed run, does not depend on when it was resumed.
 """
 
 from __future__ import annotations
@@ -91,15 +91,14 @@ def join() -> Iterator[Processes]:
     if sys.platform == "linux":  # a launcher that is killed should not leave us behind on its GPUs
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     rank, count, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    device = torch.device("cpu")
     if gpus := torch.cuda.device_count():
         if local >= gpus:
             raise UserError(f"process {local} of this machine has no GPU: it has {gpus}; start {gpus} (--ngpu {gpus})")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    if gpus:
         dist.init_process_group("nccl", device_id=device)
     else:
+        device = torch.device("cpu")
         dist.init_process_group("gloo")
     try:
         yield Processes(rank, count, device)

@@ -171,7 +171,7 @@ def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, 
     predicted: dict[int, np.ndarray] = {}
     for batch in batches_by_length(audio.num_samples[split_rows]):
         rows = [split_rows[i] for i in batch]
-        contexts = frames([torch.from_numpy(audio[i].astype(np.float32) / 32768) for i in rows])
+        contexts = frames([waveform(torch.tensor(audio[i]), model.output.weight.device) for i in rows])
         predicted |= {i: model.output(c).argmax(1).cpu().numpy() for i, c in zip(rows, contexts)}
     model.train()
     return count_correct((predicted[i] for i in split_rows), audio.utterances, task, split)

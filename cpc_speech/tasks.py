@@ -9,7 +9,7 @@ import numpy as np
 
 from cpc_speech.datadir import read_list
 from cpc_speech.errors import UserError
-from cpc_speech.kaldi import read_phones
+from cpc_speech.kaldi import PHONE_CLASSES, read_phones
 from cpc_speech.model import HOP
 from cpc_speech.packed import PackedAudio
 
@@ -68,7 +68,7 @@ def load_task(name: str, data: Path, audio: PackedAudio, splits: dict[str, list[
             labels[utterance].astype(np.int64) - 1 if utterance in labels else np.full(count, -1)
             for utterance, count in zip(audio.utterances, frames)
         ]
-        return Task(name, 41, targets, splits)
+        return Task(name, PHONE_CLASSES, targets, splits)
     speakers = sorted({audio.speakers[i] for i in splits["train"]})
     number = {speaker: index for index, speaker in enumerate(speakers)}
     if unknown := sorted({audio.speakers[i] for split in splits.values() for i in split} - set(speakers)):

@@ -110,11 +110,11 @@ def train(config: Config, data: Path, exp: Path, processes: Processes, workers: 
         total=config.updates, initial=update, unit="update", desc=exp.name, dynamic_ncols=True, disable=not first
     )
     trace = profiling.trace(exp / "profile", processes) if profile else contextlib.nullcontext()
-    loaded = ahead(minibatches, updates, config.minibatches, processes, workers)
+    loaded = speed.timed(ahead(minibatches, updates, config.minibatches, processes, workers))
     with bar, stop_signals() as stopped, trace as profiler:
         while update < config.updates:
             done: list[tuple[Minibatch, InfoNCE]] = []
-            losses = _losses(model, config, update, itertools.islice(speed.timed(loaded), share), device, done)
+            losses = _losses(model, config, update, itertools.islice(loaded, share), device, done)
             rate = learning_rate(config, update)
             try:
                 norm, stop = update_weights(optimizer, rate, losses, config.minibatches, processes, bool(stopped))

@@ -86,7 +86,7 @@ def lines(result: dict[str, float], m: dict[str, dict[str, float]]) -> Iterator[
         f"  memory: {update['own_mb']:.0f} MB over torch's own, {result['update_memory_ratio']:.2f} of the reference's "
         f"{reference['own_mb']:.0f} MB (whole processes: {update['total_mb']:.0f} and {reference['total_mb']:.0f} MB)"
     )
-    work = {name: 6 * CONFIG.windows * value for name, value in cost.multiply_adds(CONFIG).items()}
+    work = cost.operations(CONFIG)
     work["scores"] += work.pop("predictors")
     for name in ("encoder", "context", "scores"):
         rate = work[name] / parts[name]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cpc_speech.config import Config
-from cpc_speech.cost import multiply_adds, parameters, update_operations, update_seconds
+from cpc_speech.cost import multiply_adds, operations, parameters, update_operations, update_seconds
 from cpc_speech.errors import run
 
 PAPER = Config()  # 512 channels, 8 minibatches of 8 windows
@@ -54,7 +54,7 @@ def measured(bench: dict[str, Any]) -> dict[str, Any]:
     """What ``make bench`` found."""
     m = bench["medians"]
     parts, update, reference = m["breakdown"], m["update"], m["reference"]
-    work = {name: 6 * SMALL.windows * value for name, value in multiply_adds(SMALL).items()}
+    work = operations(SMALL)
     work["scores"] += work.pop("predictors")
     saved = parts["saved_mb_per_window"] * SMALL.windows
     return {

@@ -1,13 +1,12 @@
-# shellcheck shell=bash disable=SC2034,SC2154
+# shellcheck shell=bash disable=SC2034
 # What training and probing are started with; empty: as they are, on the GPU if there is one. Examples:
 #   train_cmd="env CUDA_VISIBLE_DEVICES=1"
 #   train_cmd="nice"
 train_cmd=
 
-# What stage 4 pretrains with: one process, or one for each of --ngpu; at most as many in all as conf/cpc.yaml has
-# minibatches, 8, which they share out.
-pretrain_cmd=python
-if ((ngpu > 1)); then pretrain_cmd="torchrun --standalone --nproc-per-node $ngpu"; fi
+# What stage 4 pretrains with; empty: one process for each of --ngpu. There can be at most as many in all as conf/cpc.yaml
+# has minibatches, 8, which they share out. Examples:
+pretrain_cmd=
 
 # Several machines. Each runs "run.sh --stage 4 --stop-stage 4 --ngpu 2", in a --work DIR that all of them share. All
 # but first-machine may leave and come back, from 1 to 4 machines here: the others restart then, at the last checkpoint.

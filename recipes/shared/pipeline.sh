@@ -82,6 +82,13 @@ stage_3() {
   finish "data/$set/splits"/{train,dev,test}.list
 }
 
+# What pretraining starts with: what cmd.sh says, or one process for each of --ngpu.
+pretrain_with() {
+  if [ -n "${pretrain_cmd-}" ]; then printf '%s' "$pretrain_cmd"
+  elif ((${ngpu:-1} > 1)); then printf 'torchrun --standalone --nproc-per-node %s' "$ngpu"
+  else printf python; fi
+}
+
 # One model for each of --models; its configuration is conf/cpc.yaml and, over it, conf/<model>.yaml.
 stage_4() {
   for part in $models; do
@@ -95,8 +102,8 @@ stage_4() {
     uses seed overrides
     unfinished "exp/$part/.done.4" || continue
     set_aside "exp/$part"
-    # shellcheck disable=SC2086  # lists of words
-    run $train_cmd $pretrain_cmd -m cpc_speech.train --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
+    # shellcheck disable=SC2046,SC2086  # lists of words
+    run $train_cmd $(pretrain_with) -m cpc_speech.train --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
       --data "data/$set" --exp "exp/$part" seed="$seed" $overrides
     finish "exp/$part/train.json"
   done
