@@ -31,11 +31,13 @@ def write_labels(
     data_dir: str | Path,
     lang_dir: str | Path,
     symbols: Sequence[str] = SYMBOLS,
+    to: str | Path | None = None,
 ) -> list[str]:
     """Write the phone table and one label a frame for every utterance that source and data directory share.
 
     The source's utterances may come in any order; one that the data directory lacks is looked up again without the
-    prefix ``lbi-``, and counted in the log if that does not help.
+    prefix ``lbi-``, and counted in the log if that does not help. ``to``: the folder for phones.{ark,scp}, where it is
+    not the data directory.
 
     Returns the utterances of the data directory that the source lacks.
 
@@ -43,12 +45,13 @@ def write_labels(
         UserError: the source has an utterance twice, or whatever its labels raise.
     """
     data_dir = Path(data_dir)
+    to = Path(to or data_dir)
     num_samples = {name: int(n) for name, n in read_table(data_dir / "utt2num_samples").items()}
     places: dict[str, int] = {}
     foreign: list[str] = []
     share = np.zeros(len(symbols), dtype=np.int64)
     # An archive is in the order of ids, a source in any: labels wait on the disk, so that memory holds one utterance's.
-    with TemporaryFile(dir=data_dir) as waiting:
+    with TemporaryFile(dir=to) as waiting:
         for name, label in tqdm(utterances, desc="labels", unit="utt", disable=None):
             utterance = name if name in num_samples else name.removeprefix(KALDI_PREFIX)
             if utterance not in num_samples:
@@ -66,7 +69,7 @@ def write_labels(
                 waiting.seek(places[utterance])
                 yield utterance, np.frombuffer(waiting.read(4 * (num_samples[utterance] // HOP)), np.int32)
 
-        count = write_int_vectors(data_dir / "phones.ark", data_dir / "phones.scp", in_order())
+        count = write_int_vectors(to / "phones.ark", to / "phones.scp", in_order())
     write_symbols(lang_dir, symbols)
     if foreign:
         log.warning(

@@ -38,16 +38,18 @@ def requirements(parts: list[str], setup_cfg: Path = ROOT / "setup.cfg") -> list
 
 def problem(requirement: str) -> str | None:
     """What is wrong with one requirement here and now, or None."""
-    match = re.fullmatch(r"([\w.-]+)(?:>=([\d.]+))?", requirement)
+    match = re.fullmatch(r"([\w.-]+)(?:>=([\d.]+))?(?:,<([\d.]+))?", requirement)
     if not match:
-        raise UserError(f"setup.cfg: cannot read the requirement {requirement!r}; write it as name>=version")
-    name, least = match.groups()
+        raise UserError(f"setup.cfg: cannot read the requirement {requirement!r}; write it as name>=version,<version")
+    name, least, limit = match.groups()
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return "is missing"
     if least and _numbers(version) < _numbers(least):
         return f"is {version}, too old"
+    if limit and _numbers(version) >= _numbers(limit):
+        return f"is {version}, too new"
     if name in BINARY:
         try:
             importlib.import_module(name)

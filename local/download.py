@@ -3,6 +3,8 @@
 
     local/download.py --url URL --md5 HEX --to DIR [--hint TEXT]
 
+A file of another kind, such as a lexicon, is downloaded and checked.
+
 An interrupted download goes on where it stopped. Subfolders appear in DIR whole; several archives that share
 a top folder (LibriSpeech/) come together in it. The archive is removed once it is unpacked, and not fetched
 again as long as its contents are there.
@@ -34,6 +36,7 @@ from cpc_speech.files import atomic_write
 log = logging.getLogger("download")
 
 BLOCK = 1 << 20  # bytes read at a time
+ARCHIVES = (".tar.gz", ".tgz")
 TIMEOUT = 60  # seconds without an answer
 
 
@@ -175,6 +178,9 @@ def main(argv: list[str] | None = None) -> None:
     if not archive.exists():
         download(args.url, archive, args.hint)
     verify(archive, args.md5)
+    if not name.endswith(ARCHIVES):
+        log.info("%s is in %s", name, folder)
+        return
     places = [str(place) for place in unpack(archive, folder)]
     with atomic_write(receipt) as file:
         file.write("\n".join([args.md5.lower(), *places]) + "\n")

@@ -1,17 +1,14 @@
-"""Forced alignment against a synthesiser's exact labels."""
+"""The alignment command, by pocketsphinx, against a synthesiser's exact labels."""
 
 from __future__ import annotations
-
-import json
 
 import numpy as np
 import pytest
 
-from cpc_speech.datadir import write_table
+from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors, read_phones
-from data_prep import align as aligner
-from data_prep.align import AlignmentError, align, main
+from data_prep.align import main, outliers
 from data_prep.phones import labels_from_intervals
 from data_prep.sentences import transcript
 from data_prep.synthetic import VOICES, say
@@ -45,7 +42,8 @@ def make_data(folder, audios, texts):
 
 def test_labels_agree_with_the_synthesiser(spoken, tmp_path):
     data = make_data(tmp_path / "data", [audio for audio, _ in spoken], [transcript(text) for text in SENTENCES])
-    main([str(data), str(tmp_path / "lang"), "--nj", "2"])
+    command = [str(data), str(tmp_path / "lang"), "--aligner", "pocketsphinx", "--work"]
+    main([*command, str(tmp_path / "work"), "--nj", "2"])
     labels = read_phones(data, ["1-a", "2-a", "3-a"])
     truth = [labels_from_intervals(phones, len(audio)) for audio, phones in spoken]
     found = list(labels.values())
@@ -60,29 +58,19 @@ def test_labels_agree_with_the_synthesiser(spoken, tmp_path):
     assert agreement(0) > 0.76
     assert max(range(-4, 5), key=agreement) in (-1, 0, 1), "the frames of model and labels are one grid"
     assert (data / "align.dropped").read_text() == "" and (data / "oov.txt").read_text() == ""
-    assert not (data / "align.parts").exists()
+    scores = read_table(data / "align.scores")
+    assert all(-200 < float(score) < 0 for score in scores.values()) and len(scores) == 3
     first = (data / "phones.ark").read_bytes()
-    main([str(data), str(tmp_path / "lang"), "--nj", "1"])
+    main([*command, str(tmp_path / "again"), "--nj", "1"])
     assert (data / "phones.ark").read_bytes() == first, "the same for any number of processes"
-
-
-def test_intervals_have_no_gaps(spoken):
-    audio = spoken[2][0]
-    words = transcript(SENTENCES[2]).split()
-    phones = align(audio, words, aligner.build_lexicon(dict.fromkeys(words, 1)).pronunciations)
-    assert phones[0].start == 0 and phones[-1].end == len(audio) / 16_000
-    assert all(a.end == b.start for a, b in zip(phones[:-1], phones[1:], strict=True))
-    assert phones[0].phone == "SIL"
-    spn = align(audio, words, {word: [("SPN",)] if word == "GOLDEN" else v for word, v in
-                               aligner.build_lexicon(dict.fromkeys(words, 1)).pronunciations.items()})  # fmt: skip
-    assert "SPN" in {interval.phone for interval in spn}
 
 
 def test_what_cannot_be_aligned_is_listed(spoken, tmp_path, caplog):
     audio = spoken[2][0]
     texts = [transcript(SENTENCES[2]) + " RUGGEDO", transcript(" ".join(SENTENCES * 4)), "", None, "YES"]
     data = make_data(tmp_path / "data", [audio] * 4 + [audio[:100]], texts)
-    command = [str(data), str(tmp_path / "lang"), "--nj", "1"]
+    work = str(tmp_path / "work")
+    command = [str(data), str(tmp_path / "lang"), "--nj", "1", "--aligner", "pocketsphinx", "--work", work]
     with pytest.raises(UserError, match="--max-dropped 4"):
         main(command)
     assert not (data / "phones.scp").exists()
@@ -98,15 +86,19 @@ def test_what_cannot_be_aligned_is_listed(spoken, tmp_path, caplog):
     assert [name for name, _ in read_int_vectors(data / "phones.scp")] == ["1-a"]
 
 
-def test_kept_chunks_count_only_for_the_same_inputs(tmp_path):
-    parts = tmp_path / "align.parts"
-    assert aligner._kept_chunks(parts, "one") == set()
-    (parts / "000003.json").write_text(json.dumps({"ctm": {}, "dropped": {}}))
-    assert aligner._kept_chunks(parts, "one") == {3}
-    assert aligner._kept_chunks(parts, "two") == set() and not (parts / "000003.json").exists()
+def test_outliers():
+    scores = {f"u{i}": float(i % 5) for i in range(50)} | {"low": -30.0, "high": 40.0}
+    assert list(outliers(scores)) == ["low"]
+    assert outliers({"one": 1.0}) == {} and outliers({}) == {}
 
 
-def test_silence_has_no_room_for_many_words():
-    words = ["HELLO"] * 40
-    with pytest.raises(AlignmentError, match="40 words do not fit its 1.00 s"):
-        align(np.zeros(16_000, dtype=np.int16), words, {"HELLO": [("HH", "AH", "L", "OW")]})
+def test_labels_may_go_elsewhere_and_words_come_from_a_lexicon(spoken, tmp_path):
+    data = make_data(tmp_path / "data", [spoken[2][0]], [transcript(SENTENCES[2])])
+    (tmp_path / "lexicon.txt").write_text("golden S IH1 L V ER0\n")
+    command = [str(data), str(tmp_path / "lang"), "--work", str(tmp_path / "work"), "--aligner", "pocketsphinx"]
+    main([*command, "--to", str(tmp_path / "other"), "--lexicon", str(tmp_path / "lexicon.txt"), "--oov", "spn"])
+    assert not (data / "phones.scp").exists() and not list(data.glob("align.*"))
+    assert len(read_phones(data, ["1-a"], tmp_path / "other")["1-a"]) == len(spoken[2][0]) // 160
+    said = [line.split()[4] for line in (tmp_path / "other/phones.ctm").read_text().splitlines()]
+    assert [phone for phone in said if phone not in ("SIL", "SPN")] == "S IH L V ER".split()
+    assert "KITCHEN 1 SPN\n" in (tmp_path / "other/oov.txt").read_text()

@@ -64,3 +64,9 @@ def test_a_package_that_does_not_load(script: ModuleType, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(script.importlib, "import_module", fail)
     assert "does not load (libtorch_cuda.so" in script.problem("torchaudio>=2.0")
+
+
+@pytest.mark.parametrize(("version", "right"), [("1.7.17", True), ("1.7.18", True), ("1.8", False), ("1.8.3", False)])
+def test_too_new(script: ModuleType, monkeypatch: pytest.MonkeyPatch, version: str, right: bool) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    assert script.problem("anything>=1.7.17,<1.8") == (None if right else f"is {version}, too new")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cpc_speech.errors import UserError
 from data_prep.lexicon import build_lexicon, count_words, write_unknown
 
 WORDS = {"HELLO": 3, "READ": 1, "A": 2, "RUGGEDO": 2, "ZZYXQ'": 1, "KALIKO": 2}
@@ -19,7 +20,7 @@ def test_cmudict_words_lose_stress_and_repeated_variants():
 
 @pytest.mark.parametrize(("oov", "phones"), [("espeak", "R AH G IY D OW"), ("spn", "SPN")])
 def test_other_words(oov, phones):
-    assert build_lexicon(WORDS, oov).pronunciations["RUGGEDO"] == [tuple(phones.split())]
+    assert build_lexicon(WORDS, oov=oov).pronunciations["RUGGEDO"] == [tuple(phones.split())]
 
 
 def test_what_espeak_cannot_say_is_spn():
@@ -27,7 +28,57 @@ def test_what_espeak_cannot_say_is_spn():
 
 
 def test_unknown_words_are_counted_and_listed_by_frequency(tmp_path):
-    words = count_words({"1-a": "RUGGEDO SAID HELLO RUGGEDO", "1-b": "KALIKO", "1-c": ""})
+    words = count_words([["RUGGEDO", "SAID", "HELLO", "RUGGEDO"], ["KALIKO"], []])
     assert words["RUGGEDO"] == 2 and words["HELLO"] == 1
     write_unknown(tmp_path / "oov.txt", build_lexicon(words), words)
     assert (tmp_path / "oov.txt").read_text() == "RUGGEDO 2 R AH G IY D OW\nKALIKO 1 K AE L IH K OW\n"
+
+
+LEXICON = """!SIL sil
+<SPOKEN_NOISE> SPN
+<UNK> spn
+HELLO\tHH AH0 L OW1
+HELLO HH EH0 L OW1
+hello hh_B eh_I l_I ow_E
+Ruggedo  R AH1 G  AH0 D OW0
+A AH0
+"""
+
+
+def test_a_lexicon_of_ones_own(tmp_path, caplog):
+    (tmp_path / "lexicon.txt").write_text(LEXICON)
+    caplog.set_level("INFO")
+    found = build_lexicon(WORDS | {"<unk>": 1}, tmp_path / "lexicon.txt", "spn")
+    assert found.pronunciations == {
+        "<unk>": [("SPN",)],
+        "A": [("AH",)],
+        "HELLO": [("HH", "AH", "L", "OW"), ("HH", "EH", "L", "OW")],
+        "KALIKO": [("SPN",)],
+        "READ": [("SPN",)],
+        "RUGGEDO": [("R", "AH", "G", "AH", "D", "OW")],
+        "ZZYXQ'": [("SPN",)],
+    }
+    assert found.unknown == ["KALIKO", "READ", "ZZYXQ'"]
+    assert f"3 of 7 words (4 of 12 said) are not in {tmp_path / 'lexicon.txt'}: spn" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("HELLO", r"lexicon.txt:2: 'HELLO' is not 'word phone phone ...'"),
+        ("", r"lexicon.txt:2: '' is not"),
+        ("HELLO HH AX L OW", r"lexicon.txt:2: 'AX' in the pronunciation of HELLO is none of SIL SPN AA"),
+        ("HELLO 1.0 HH AH L OW", r"lexicon.txt:2: '1.0' in the pronunciation"),
+        ("HELLO <eps>", r"lexicon.txt:2: '<eps>' in the pronunciation"),
+        ("HELLO \udcff", r"lexicon.txt: cannot be read as a lexicon \('utf-8'"),
+    ],
+)
+def test_bad_lines(tmp_path, line, message):
+    (tmp_path / "lexicon.txt").write_text(f"A AH0\n{line}\n", errors="surrogateescape")
+    with pytest.raises(UserError, match=message):
+        build_lexicon(WORDS, tmp_path / "lexicon.txt")
+
+
+def test_no_lexicon(tmp_path):
+    with pytest.raises(UserError, match="nowhere.txt: cannot be read as a lexicon .* correct --lexicon"):
+        build_lexicon(WORDS, tmp_path / "nowhere.txt")

@@ -1,0 +1,118 @@
+"""Forced alignment with a monophone GMM-HMM trained on the very utterances, flat start, by Kaldi's own code.
+
+The course of Kaldi's steps/train_mono.sh and align_si.sh, on kaldi-hmm-gmm: no Kaldi is installed. WORK keeps the
+model (model.npz) and all alignments (ali.*.npz: transition ids) as arrays; an interrupted run goes on from its last
+iteration or chunk.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from cpc_speech.errors import require
+from cpc_speech.files import atomic_write
+from cpc_speech.packed import PackedAudio
+from data_prep import gmm_features, gmm_model, gmm_train
+from data_prep.alignment import Aligned, Job, chunked, digest, take_up, why_not
+from data_prep.gmm_graphs import intervals
+from data_prep.phones import SAMPLE_RATE
+from data_prep.workers import Workers, start_workers
+
+VERSION = 1  # of what these modules compute: another one makes what is kept void
+PACKAGES = ("kaldi-hmm-gmm", "kaldifst", "kaldi-native-fbank")
+MODEL_FILE = "model.npz"
+FOR_TRAINING = (gmm_train.STATE_FILE, gmm_features.MFCC_FILE, gmm_features.NORMS_FILE)  # needless once all is aligned
+TRAIN_HOURS = 10.0  # a monophone model learns nothing from more; the others are aligned with it all the same
+
+log = logging.getLogger(__name__)
+
+
+def training_places(audio: PackedAudio, places: list[int], hours: float = TRAIN_HOURS) -> list[int]:
+    """Utterances to train on: all, or evenly over the corpus (ids are sorted by speaker) as many as ``hours`` hold."""
+    total = int(audio.num_samples[places].sum()) / SAMPLE_RATE / 3600
+    if total <= hours:
+        return places
+    picked = np.linspace(0, len(places) - 1, max(1, int(len(places) * hours / total))).round().astype(int)
+    return [places[i] for i in np.unique(picked)]
+
+
+def align_corpus(job: Job) -> Iterator[Aligned]:
+    """Train, then align all utterances that have words, in order."""
+    require("kaldi_native_fbank", "align")
+    gmm_model.openfst()
+    work, places = job.work, list(job.transcripts)
+    chunks = chunked(places, gmm_train.CHUNK)
+    versions = [version(package) for package in PACKAGES]
+    take_up(work, digest(job, VERSION, gmm_train.CHUNK, versions), [MODEL_FILE, "ali.*.npz", *FOR_TRAINING])
+    parts = [work / f"ali.{number:06d}.npz" for number in range(len(chunks))]
+    if not all(part.is_file() for part in parts):
+        count = min(job.nj, len(chunks))
+        with start_workers(count, gmm_train.start_worker, job.data_dir, job.transcripts, job.pronunciations) as workers:
+            _make_features(workers, work, job.audio)
+            if not (work / MODEL_FILE).is_file():
+                model = gmm_train.train(workers, work, job.audio, training_places(job.audio, places))
+                with atomic_write(work / MODEL_FILE, "wb") as file:
+                    gmm_model.save_arrays(file, model)
+            _align_chunks(workers, work, gmm_model.load_model(work / MODEL_FILE), chunks, parts)
+    for name in FOR_TRAINING:
+        (work / name).unlink(missing_ok=True)
+    for part in parts:
+        for place, path, score in read_alignments(part):
+            samples = int(job.audio.num_samples[place])
+            if path is None:
+                reason = why_not(samples, job.transcripts[place], f"beam {gmm_train.BEAMS.retry:g}")
+                yield Aligned(place, [], score, reason)
+            else:
+                yield Aligned(place, intervals(path, samples), score, "")
+
+
+def _make_features(workers: Workers, work: Path, audio: PackedAudio) -> None:
+    if (work / gmm_features.NORMS_FILE).is_file():
+        return
+    results = workers.map(gmm_train.compute_mfccs, [(chunk,) for chunk in chunked(range(len(audio)), gmm_train.CHUNK)])
+    with tqdm(desc="features", unit="utt", total=len(audio)) as progress:
+
+        def each() -> Any:
+            for result in results:
+                yield from result
+                progress.update(len(result))
+
+        gmm_features.write_features(work, audio, each())
+
+
+def _align_chunks(
+    workers: Workers, work: Path, model: gmm_model.Model, chunks: list[list[int]], parts: list[Path]
+) -> None:
+    left = [number for number in range(len(chunks)) if not parts[number].is_file()]
+    if len(left) < len(chunks):
+        log.info("%d of %d chunks are aligned already, in %s", len(chunks) - len(left), len(chunks), work)
+    tasks = [(chunks[number], work, model, gmm_train.BEAMS, None, False) for number in left]
+    with tqdm(desc="align", unit="utt", total=sum(len(chunks[number]) for number in left)) as progress:
+        for number, result in zip(left, workers.map(gmm_train.make_pass, tasks)):
+            with atomic_write(parts[number], "wb") as file:
+                np.savez(
+                    file,
+                    places=np.array(chunks[number]),
+                    lengths=np.array([-1 if path is None else len(path) for path in result.paths]),
+                    scores=np.array(result.scores),
+                    ids=np.concatenate([np.empty(0, np.int32), *(path for path in result.paths if path is not None)]),
+                )
+            progress.update(len(chunks[number]))
+
+
+def read_alignments(part: Path) -> list[tuple[int, np.ndarray | None, float]]:
+    """(place in the packed audio, (T,) transition ids or None, score) of each utterance of an ali.*.npz."""
+    with np.load(part, allow_pickle=False) as kept:
+        cuts = np.cumsum(np.maximum(kept["lengths"], 0))[:-1]
+        paths = np.split(kept["ids"], cuts)
+        return [
+            (int(place), None if length < 0 else path, float(score))
+            for place, length, path, score in zip(kept["places"], kept["lengths"], paths, kept["scores"], strict=True)
+        ]
