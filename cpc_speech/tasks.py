@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,19 @@ class Task:
         most = np.bincount(train[train >= 0], minlength=self.classes).argmax()
         return 100 * float((test == most).sum() / (test >= 0).sum())
 
+    def shifted(self, frames: int) -> Task:
+        """The same with every label that many frames later: frame t is classified as what frame t - ``frames`` is.
+
+        Frames that no label reaches are left out.
+        """
+        targets = []
+        for target in self.targets:
+            moved = np.full_like(target, -1)
+            into, out_of = slice(max(0, frames), len(target) + min(0, frames)), slice(max(0, -frames), None)
+            moved[into] = target[out_of][: len(moved[into])]
+            targets.append(moved)
+        return replace(self, targets=targets)
+
 
 def load_splits(data: Path) -> tuple[PackedAudio, dict[str, list[int]]]:
     """Packed audio of all utterances in a split, and the indices of each split's.
@@ -57,15 +70,22 @@ def load_splits(data: Path) -> tuple[PackedAudio, dict[str, list[int]]]:
     return audio, {split: [position[utterance] for utterance in ids] for split, ids in lists.items()}
 
 
-def load_task(name: str, data: Path, audio: PackedAudio, splits: dict[str, list[int]]) -> Task:
-    """The phone task (labels as Kaldi writes them, class = id − 1) or the speaker task."""
+def load_task(
+    name: str, data: Path, audio: PackedAudio, splits: dict[str, list[int]], labels: Path | None = None
+) -> Task:
+    """The phone task (labels as Kaldi writes them, class = id − 1) or the speaker task.
+
+    Args:
+        labels: a folder with another phones.scp than the data directory's.
+    """
     frames = audio.num_samples // HOP
     if name == "phone":
         # What stage 2 could not label is listed, and never scored; anything else without labels is an error.
-        dropped = {line.split()[0] for path in data.glob("*.dropped") for line in path.read_text("utf-8").splitlines()}
-        labels = read_phones(data, [utterance for utterance in audio.utterances if utterance not in dropped])
+        lists = [path.read_text("utf-8").splitlines() for path in (labels or data).glob("*.dropped")]
+        dropped = {line.split()[0] for lines in lists for line in lines}
+        phones = read_phones(data, [utterance for utterance in audio.utterances if utterance not in dropped], labels)
         targets = [
-            labels[utterance].astype(np.int64) - 1 if utterance in labels else np.full(count, -1)
+            phones[utterance].astype(np.int64) - 1 if utterance in phones else np.full(count, -1)
             for utterance, count in zip(audio.utterances, frames)
         ]
         return Task(name, PHONE_CLASSES, targets, splits)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cpc_speech.errors import UserError
+from cpc_speech.kaldi import write_int_vectors
 from cpc_speech.tasks import load_splits, load_task
 
 
@@ -87,3 +88,28 @@ def test_labels_of_another_length_are_refused(data: Path) -> None:
     audio, splits = load_splits(data)
     with pytest.raises(UserError, match="ann-000 has 100 labels for 99 frames"):
         load_task("phone", data, audio, splits)
+
+
+@pytest.mark.parametrize("shift", range(-3, 4))
+def test_labels_moved_by_frames(data: Path, shift: int) -> None:
+    audio, splits = load_splits(data)
+    task = load_task("phone", data, audio, splits)
+    for before, after in zip(task.targets, task.shifted(shift).targets, strict=True):
+        for t, target in enumerate(after):
+            assert target == (before[t - shift] if 0 <= t - shift < len(before) else -1)
+    assert task.shifted(len(task.targets[0]) + 5).targets[0].max() == -1
+
+
+def test_labels_of_another_folder(data: Path, tmp_path: Path) -> None:
+    audio, splits = load_splits(data)
+    other = tmp_path / "other"
+    other.mkdir()
+    missing = audio.utterances[2]
+    vectors = {u: np.full(n // 160, 7, np.int32) for u, n in zip(audio.utterances, audio.num_samples, strict=True)}
+    del vectors[missing]
+    write_int_vectors(other / "phones.ark", other / "phones.scp", sorted(vectors.items()))
+    with pytest.raises(UserError, match="not in it"):
+        load_task("phone", data, audio, splits, other)
+    (other / "align.dropped").write_text(f"{missing} no words in text\n")
+    task = load_task("phone", data, audio, splits, other)
+    assert {int(y) for target in task.targets for y in target} == {6, -1} and task.targets[2].max() == -1

@@ -7,8 +7,17 @@
 # shellcheck disable=SC2034  # every variable up to the "source" line is an option
 corpus=           # DIR in LibriSpeech's layout; without it, stage 0 downloads SLR31's train-clean-5 (330 MB)
 subset=           # subsets of it to use, as "dev-clean test-clean"; default: all that are there
-oov=espeak        # words outside cmudict: pronounced by espeak, or taken as spoken noise (spn)
-max_dropped=0     # utterances that may go without labels (listed in data/<set>/align.dropped)
+aligner=gmm       # phone labels: gmm, a model trained on this corpus by Kaldi's code; pocketsphinx, a ready-made one;
+                  # import, labels that you have; posterior, by a classifier of an earlier run
+lexicon=cmudict   # how words are said: cmudict; librispeech, which stage 0 downloads; or a file of "word phone phone ..."
+oov=espeak        # words outside it: pronounced by espeak, or taken as spoken noise (spn)
+max_dropped=0     # utterances that may go without labels (listed in data/<set>/labels.dropped)
+import_format=    # for import: cpc, kaldi, kaldi-ali, ctm or textgrid
+import_from=      # FILE or DIR of those labels
+import_options=   # "--symbols phones.txt ...", see python -m data_prep.import_labels --help
+posteriors_of=    # for posterior: the model in exp/ whose phone probe scores the frames, or supervised_phone
+compare=          # aligners, as "gmm pocketsphinx", whose labels are compared with these, and probed
+label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for more rows of the phone probe
 data_seed=1       # which utterances go into which split
 models='mixed_speaker same_speaker'  # what stage 4 trains: files of conf/, without .yaml
 ngpu=1            # GPUs (without one: processes) that share out the minibatches of an update; see cmd.sh

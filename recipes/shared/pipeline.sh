@@ -21,7 +21,40 @@ default_corpus=corpus/LibriSpeech  # where get_corpus leaves it
 # What a recipe may replace.
 announce() { :; }                                    # what is to be said before it starts
 get_corpus() { die "pass --corpus DIR"; }            # stage 0, without --corpus
-make_labels() { run python -m data_prep.align "data/$set" data/lang --nj "$nj" --oov "$oov" --max-dropped "$max_dropped"; }
+make_labels() { labels_by "$aligner" "data/$set"; }  # stage 2
+reference() { label_file "data/$set"; }              # what --compare compares with
+
+# labels_by ALIGNER DIR: phones.{ark,scp} and what else comes with them.
+labels_by() {
+  local to=(--to "$2" --max-dropped "${max_dropped:-0}")
+  local words=(--work "exp/align/$1" --lexicon "$(lexicon_file)" --oov "${oov:-espeak}" --nj "$nj")
+  case $1 in
+    import)
+      [ -n "${import_format-}" ] && [ -n "${import_from-}" ] \
+        || die "import needs --import-format and --import-from; see python -m data_prep.import_labels --help"
+      # shellcheck disable=SC2086  # a list of words
+      run python -m data_prep.import_labels "$import_format" "$import_from" "data/$set" data/lang "${to[@]}" $import_options
+      ;;
+    posterior)
+      [ -n "${posteriors_of-}" ] || die "posterior needs --posteriors-of, a model or supervised_phone, which stage 5 probes"
+      run python -m cpc_speech.posteriors --data "data/$set" --exp "exp/$posteriors_of" --to exp/align/posterior
+      run python -m data_prep.align "data/$set" data/lang --aligner posterior "${to[@]}" "${words[@]}"
+      ;;
+    *) run python -m data_prep.align "data/$set" data/lang --aligner "$1" "${to[@]}" "${words[@]}" ;;
+  esac
+}
+
+# label_file DIR: the labels in it, with exact times where it has them.
+label_file() { if [ -e "$1/phones.ctm" ]; then printf %s "$1/phones.ctm"; else printf %s "$1/phones.scp"; fi; }
+
+# What --lexicon stands for.
+lexicon_file() {
+  case ${lexicon:-cmudict} in
+    cmudict | /*) printf '%s' "${lexicon:-cmudict}" ;;
+    librispeech) printf corpus/librispeech-lexicon.txt ;;
+    *) printf '%s' "$launched_from/$lexicon" ;;
+  esac
+}
 
 # Own audio (--data DIR) has no transcripts, so no labels and no probes.
 unlabelled() {
@@ -31,6 +64,10 @@ unlabelled() {
 
 stage_0() {
   run python "$root/local/check_dependencies.py" "${packages[@]}"
+  if [ "${lexicon-}" = librispeech ]; then
+    run python "$root/local/download.py" --url https://www.openslr.org/resources/11/librispeech-lexicon.txt \
+      --md5 28f72663f6bfed7cd346283c064c315b --to corpus --hint "pass the file: --lexicon FILE"
+  fi
   uses "${corpus_options[@]}"
   unfinished data/.done.0 || return 0
   announce
@@ -63,11 +100,22 @@ stage_1() {
 stage_2() {
   unlabelled && return
   need 1 "data/$set"/{.done.1,audio.scp,utt2num_samples,text}
-  uses oov
-  unfinished "data/$set/.done.2" || return 0
-  make_labels
-  run python -m data_prep.validate "data/$set" --stage phones
-  finish "data/$set"/phones.{ark,scp}
+  uses aligner lexicon oov import_format import_from import_options posteriors_of
+  [ "$(lexicon_file)" = cmudict ] || reads "$(lexicon_file)"
+  if unfinished "data/$set/.done.2"; then
+    make_labels
+    run python -m data_prep.validate "data/$set" --stage phones
+    finish "data/$set"/phones.{ark,scp}
+  fi
+  for part in ${compare-}; do
+    need 2 "data/$set"/{.done.2,phones.ark}
+    uses lexicon oov import_format import_from import_options posteriors_of
+    unfinished "exp/align/$part/.done.2" || continue
+    labels_by "$part" "exp/align/$part/labels"
+    run python -m data_prep.compare_labels "data/$set" "$(reference)" "$(label_file "exp/align/$part/labels")" \
+      --json "exp/align/$part/comparison.json"
+    finish "exp/align/$part"/{comparison.json,labels/phones.ark}
+  done
 }
 
 stage_3() {
@@ -127,9 +175,11 @@ stage_5() {
     need 4 "exp/$model"/{.done.4,train.json}
     for layer in $layers; do
       row "exp/$model" "$model.$layer" python -m cpc_speech.probe --representation "$layer" --seed "$seed"
+      label_rows "exp/$model" "$model.$layer" python -m cpc_speech.probe --representation "$layer" --seed "$seed"
     done
   done
   row exp/baselines mfcc python -m cpc_speech.probe --representation mfcc --seed "$seed"
+  label_rows exp/baselines mfcc python -m cpc_speech.probe --representation mfcc --seed "$seed"
   row exp/baselines mfcc39 python -m cpc_speech.probe --representation mfcc39 --seed "$seed"
 
   # The untrained and the supervised network are those of conf/cpc.yaml.
@@ -157,6 +207,19 @@ row() {
   # shellcheck disable=SC2086  # a list of words
   run $train_cmd "${@:3}" --data "data/$set" --exp "$1"
   finish
+}
+
+# label_rows EXP NAME COMMAND...: the row's phone probe again with the labels of each --compare, and with labels moved.
+label_rows() {
+  local aligner
+  for aligner in ${compare-}; do
+    need 2 "exp/align/$aligner"/{.done.2,labels/phones.ark}
+    row "$1" "$2.$aligner" "${@:3}" --labels "exp/align/$aligner/labels"
+  done
+  [ -n "${label_shifts-}" ] || return 0
+  uses label_shifts
+  # shellcheck disable=SC2086  # a list of words
+  row "$1" "$2.shifted" "${@:3}" --label-shift $label_shifts
 }
 
 # The command that makes what these options make, run from the repository's root; where a corpus lies is no one's concern.

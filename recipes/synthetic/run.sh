@@ -8,6 +8,8 @@
 speakers=16       # voices
 minutes=20        # of speech in all
 data_seed=1       # which sentences are spoken, and which of them go into which split
+compare=          # aligners, as "gmm pocketsphinx", whose labels are compared with the exact ones, and probed
+label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for more rows of the phone probe
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml
 seed=1            # initialisation, minibatches, probes
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
@@ -33,6 +35,7 @@ get_corpus() {
 }
 
 make_labels() { run python -m data_prep.import_labels ctm corpus/synthetic.ctm "data/$set" data/lang; }
+reference() { printf corpus/synthetic.ctm; }
 
 begin "$@"
 run_stages
