@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+K2_VENV := .venv-k2
 
-.PHONY: help install demo test lint bench
+.PHONY: help install demo test test-k2 lint bench
 
 help:  ## list what there is
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 install: $(INSTALLED)  ## make .venv with all that is needed
 
@@ -15,6 +16,11 @@ demo: $(INSTALLED)  ## the whole path on synthetic speech, in minutes: recipes/s
 
 test: $(INSTALLED)  ## run the tests
 	$(VENV)/bin/python -m pytest
+
+test-k2: $(INSTALLED)  ## run k2's tests, on Python 3.9 in .venv-k2 (PYTHON39=/path/to/python3.9)
+	local/k2_environment.sh $(K2_VENV)
+	$(VENV)/bin/python tests/with_k2/write_cases.py $(K2_VENV).cases
+	K2_CASES=$(K2_VENV).cases $(K2_VENV)/bin/python -m pytest tests/with_k2
 
 bench: $(INSTALLED)  ## the engine beside the obvious formulation; writes bench.json (10 minutes, nothing else running)
 	$(VENV)/bin/python local/bench.py $(ARGS)

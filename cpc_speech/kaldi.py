@@ -1,4 +1,4 @@
-"""Kaldi archives: integer vectors by way of kaldi_io, which only this module imports.
+"""Kaldi archives: integer vectors and float matrices by way of kaldi_io, which only this module imports.
 
 Importing kaldi_io prints a banner and rewrites PATH and KALDI_ROOT, and its readers return read-only arrays; nothing
 of that leaves this module.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -52,23 +53,7 @@ def write_int_vectors(ark: str | Path, scp: str | Path, items: Iterable[tuple[st
         UserError: ids out of C order or repeated.
         ValueError: a vector that is not 1-D int32 (Kaldi's type for alignments).
     """
-    ark = Path(ark).resolve()
-    lines: list[str] = []
-    previous = ""
-    with atomic_write(ark, "wb") as file:
-        for utterance, vector in items:
-            if vector.dtype != np.int32 or vector.ndim != 1:
-                raise ValueError(f"{utterance}: a 1-D int32 vector is wanted, not {vector.ndim}-D {vector.dtype}")
-            if utterance <= previous:
-                raise UserError(f"{ark}: {utterance} comes after {previous}; ids must be unique and in C order")
-            # Kaldi's offset points behind "key ", at the binary marker.
-            file.write(f"{utterance} ".encode())  # kaldi_io would write the key as Latin-1
-            lines.append(f"{utterance} {ark}:{file.tell()}\n")
-            _kaldi_io.write_vec_int(file, vector)
-            previous = utterance
-    with atomic_write(scp) as file:
-        file.writelines(lines)
-    return len(lines)
+    return _write_all(ark, scp, items, 1, np.int32, _kaldi_io.write_vec_int)
 
 
 def read_int_vectors(scp: str | Path, utterances: Iterable[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
@@ -77,6 +62,70 @@ def read_int_vectors(scp: str | Path, utterances: Iterable[str] | None = None) -
     Raises:
         UserError: ids that the index lacks, or an archive that is missing, moved or cut short.
     """
+    return _read_all(scp, utterances, lambda file: np.array(_kaldi_io.read_vec_int(file), np.int32), "integer vector")
+
+
+def write_float_matrices(ark: str | Path, scp: str | Path, items: Iterable[tuple[str, np.ndarray]]) -> int:
+    """``write_int_vectors`` for pairs ``(utterance, (T, D) float32 matrix)``, such as features or scores by frame."""
+    return _write_all(ark, scp, items, 2, np.float32, _write_matrix)
+
+
+def read_float_matrices(scp: str | Path, utterances: Iterable[str] | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """``read_int_vectors`` for matrices: yields ``(utterance, (T, D) float32 copy)``.
+
+    Raises:
+        UserError: also for a compressed matrix, which kaldi_io cannot read under this NumPy.
+    """
+    return _read_all(scp, utterances, _read_matrix, "uncompressed float matrix")
+
+
+def _write_matrix(file: IO[bytes], matrix: np.ndarray) -> None:
+    # kaldi_io's write_mat would turn the whole matrix to bytes first: twice the memory.
+    file.write(b"\0BFM \4" + struct.pack("<i", len(matrix)) + b"\4" + struct.pack("<i", matrix.shape[1]))
+    file.write(np.ascontiguousarray(matrix, "<f4").data)
+
+
+def _read_matrix(file: IO[bytes]) -> np.ndarray:
+    start = file.tell()
+    marker = file.read(5)
+    if marker not in (b"\0BFM ", b"\0BDM "):
+        raise ValueError(marker)
+    file.seek(start)
+    return np.array(_kaldi_io.read_mat(file), np.float32)
+
+
+def _write_all(
+    ark: str | Path,
+    scp: str | Path,
+    items: Iterable[tuple[str, np.ndarray]],
+    ndim: int,
+    dtype: type,
+    write: Callable[[IO[bytes], np.ndarray], None],
+) -> int:
+    ark = Path(ark).resolve()
+    lines: list[str] = []
+    previous = ""
+    with atomic_write(ark, "wb") as file:
+        for utterance, array in items:
+            if array.dtype != dtype or array.ndim != ndim:
+                raise ValueError(
+                    f"{utterance}: a {ndim}-D {dtype.__name__} array is wanted, not {array.ndim}-D {array.dtype}"
+                )
+            if utterance <= previous:
+                raise UserError(f"{ark}: {utterance} comes after {previous}; ids must be unique and in C order")
+            # Kaldi's offset points behind "key ", at the binary marker.
+            file.write(f"{utterance} ".encode())  # kaldi_io would write the key as Latin-1
+            lines.append(f"{utterance} {ark}:{file.tell()}\n")
+            write(file, array)
+            previous = utterance
+    with atomic_write(scp) as file:
+        file.writelines(lines)
+    return len(lines)
+
+
+def _read_all(
+    scp: str | Path, utterances: Iterable[str] | None, read: Callable[[IO[bytes]], np.ndarray], kind: str
+) -> Iterator[tuple[str, np.ndarray]]:
     index = read_table(scp)
     wanted = list(index) if utterances is None else list(utterances)
     if missing := [utterance for utterance in wanted if utterance not in index]:
@@ -94,7 +143,15 @@ def read_int_vectors(scp: str | Path, utterances: Iterable[str] | None = None) -
                 if opened is not None:
                     opened.close()
                 archive, opened = name, _open(name, scp)
-            yield utterance, _read(opened, int(offset), utterance, archive)
+            opened.seek(int(offset))
+            try:
+                array = read(opened)
+            except (AssertionError, ValueError, IndexError, UnicodeDecodeError) as error:
+                raise UserError(
+                    f"{archive}: no {kind} for {utterance} at byte {offset} (cut short or overwritten?); "
+                    "run the stage that makes it again"
+                ) from error
+            yield utterance, array
     finally:
         if opened is not None:
             opened.close()
@@ -105,17 +162,6 @@ def _open(archive: str, scp: str | Path) -> IO[bytes]:
         return open(archive, "rb")
     except OSError as error:
         raise UserError(f"{scp} points to {archive}: {error.strerror}; run the stage that makes it again") from error
-
-
-def _read(file: IO[Any], offset: int, utterance: str, archive: str) -> np.ndarray:
-    file.seek(offset)
-    try:
-        return np.array(_kaldi_io.read_vec_int(file), dtype=np.int32)
-    except (AssertionError, ValueError, IndexError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{archive}: no integer vector for {utterance} at byte {offset} (cut short or overwritten?); "
-            "run the stage that makes it again"
-        ) from error
 
 
 def read_phones(

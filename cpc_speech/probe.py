@@ -7,7 +7,8 @@
 
 The paper names no optimiser. Ours: inputs standardised on the train split, Adam with the rate falling to zero,
 one probe for every rate of a fixed grid in the same passes over the data; dev chooses among them, and test is
-read once, by the chosen one. Leaves --exp/probes/<representation>.<task>.linear.json.
+read once, by the chosen one. Leaves --exp/probes/<representation>.<task>.linear.json and, beside it, the chosen
+probe itself: .pt (cpc_speech/classifier.py).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cpc_speech.checkpoint import build_model, load_experiment
+from cpc_speech.classifier import save_classifier
 from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import FeatureStore
@@ -66,10 +68,12 @@ def main(argv: list[str] | None = None) -> None:
         store.standardise(splits["train"])
         set_matmul_precision("fp32")  # every row's classifier, whatever its network ran in
         for task in tasks:
-            score, fitted = probe(store, task, args.seed)
+            score, chosen, fitted = probe(store, task, args.seed)
             log.info("%s, %s: %.2f %% of test frames", name, task.name, score.accuracy)
+            results = args.exp / "probes" / f"{name}.{task.name}.linear.json"
+            save_classifier(results.with_suffix(".pt"), chosen, task, store.mean, store.std)
             save_score(
-                args.exp / "probes" / f"{name}.{task.name}.linear.json",
+                results,
                 score,
                 {
                     "row": args.representation, "task": task.name, "probe": "linear", "classes": task.classes,
@@ -105,8 +109,9 @@ def make_representation(
     return frames, {"updates": updates, "seed": config.seed, "config": dataclasses.asdict(config)}
 
 
-def probe(store: FeatureStore, task: Task, seed: int) -> tuple[Score, dict[str, Any]]:
-    """Fit one probe a learning rate on train, choose by dev, score on test; the rest is what was chosen and why."""
+def probe(store: FeatureStore, task: Task, seed: int) -> tuple[Score, nn.Linear, dict[str, Any]]:
+    """Fit one probe a learning rate on train, choose by dev, score on test; the score, the probe, and why it was
+    chosen."""
     device = alone().device
     probes = fit(store, task, seed, device)
     dev = [accuracy_of(probe, store, task, "dev", device).accuracy for probe in probes]
@@ -114,12 +119,16 @@ def probe(store: FeatureStore, task: Task, seed: int) -> tuple[Score, dict[str, 
     if best in (0, len(dev) - 1):
         log.info("the best of the learning rates %s is at the grid's end: dev %s", LEARNING_RATES, dev)
     score = accuracy_of(probes[best], store, task, "test", device)
-    return score, {
-        "learning_rates": LEARNING_RATES,
-        "dev_accuracy": dev,
-        "learning_rate": LEARNING_RATES[best],
-        "passes": PASSES,
-    }
+    return (
+        score,
+        probes[best],
+        {
+            "learning_rates": LEARNING_RATES,
+            "dev_accuracy": dev,
+            "learning_rate": LEARNING_RATES[best],
+            "passes": PASSES,
+        },
+    )
 
 
 def fit(store: FeatureStore, task: Task, seed: int, device: torch.device) -> list[nn.Linear]:

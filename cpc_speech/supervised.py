@@ -4,8 +4,8 @@
 
 Same architecture and windows as CPC (the paper's Table 1), drawn over all speakers of the train split. Dev, whole
 utterances, is scored every ``--dev-every`` updates; training stops when it has not improved for ``--patience``
-of them, and the best network reads test once. Leaves --exp/probes/supervised.<task>.end_to_end.json; a run that
-was stopped goes on at its last dev evaluation.
+of them, and the best network reads test once. Leaves --exp/probes/supervised.<task>.end_to_end.json and, beside it,
+the network's linear layer: .pt (cpc_speech/classifier.py); a run that was stopped goes on at its last dev evaluation.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cpc_speech import checkpoint
+from cpc_speech.classifier import save_classifier
 from cpc_speech.config import Config, load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import batches_by_length
@@ -147,6 +148,7 @@ def train(
             if stopped:
                 raise KeyboardInterrupt
     model.load_state_dict(best)
+    save_classifier(exp / "probes" / f"supervised.{task.name}.end_to_end.pt", model.output, task)
     chosen = min((int(np.argmax(dev)) + 1) * dev_every, config.updates)
     return evaluate(model, config, audio, task, "test"), {"updates": chosen, "dev_accuracy": dev}
 

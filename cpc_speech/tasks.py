@@ -34,10 +34,14 @@ class Task:
 
     def majority(self) -> float:
         """Accuracy on test, in per cent, of always saying train's most frequent class."""
-        train = np.concatenate([self.targets[i] for i in self.splits["train"]])
         test = np.concatenate([self.targets[i] for i in self.splits["test"]])
-        most = np.bincount(train[train >= 0], minlength=self.classes).argmax()
-        return 100 * float((test == most).sum() / (test >= 0).sum())
+        return 100 * float((test == self.shares().argmax()).sum() / (test >= 0).sum())
+
+    def shares(self) -> np.ndarray:
+        """Each class's share of the labelled frames of train: (classes,) float64, 0 for one that does not occur."""
+        train = np.concatenate([self.targets[i] for i in self.splits["train"]])
+        counts = np.bincount(train[train >= 0], minlength=self.classes)
+        return counts / max(1, counts.sum())
 
     def shifted(self, frames: int) -> Task:
         """The same with every label that many frames later: frame t is classified as what frame t - ``frames`` is.

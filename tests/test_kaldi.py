@@ -1,4 +1,4 @@
-"""Integer vectors against kaldiio, an independent reader and writer of the format."""
+"""Integer vectors and float matrices against kaldiio, an independent reader and writer of the format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import pytest
 
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
-from cpc_speech.kaldi import read_int_vectors, read_phones, write_int_vectors
+from cpc_speech.kaldi import (
+    read_float_matrices,
+    read_int_vectors,
+    read_phones,
+    write_float_matrices,
+    write_int_vectors,
+)
 
 kaldiio = pytest.importorskip("kaldiio")
 
@@ -70,6 +76,50 @@ def test_missing_and_damaged_entries_are_named(tmp_path, vectors):
     (tmp_path / "a.ark").unlink()
     with pytest.raises(UserError, match="a.ark"):
         list(read_int_vectors(tmp_path / "a.scp"))
+
+
+@pytest.fixture
+def matrices():
+    random = np.random.default_rng(0)
+    shapes = {"1-a": (3, 41), "1-b": (1, 1), "22-a": (0, 41), "3": (700, 2)}
+    return {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def test_kaldiio_reads_our_matrices(tmp_path, matrices):
+    """Also one that lies in memory column by column."""
+    matrices["3"] = np.asfortranarray(matrices["3"])
+    assert write_float_matrices(tmp_path / "a.ark", tmp_path / "a.scp", matrices.items()) == 4
+    for table in (dict(kaldiio.load_ark(str(tmp_path / "a.ark"))), kaldiio.load_scp(str(tmp_path / "a.scp"))):
+        assert list(table) == list(matrices)
+        for name, matrix in matrices.items():
+            assert table[name].dtype == np.float32 and table[name].shape == matrix.shape
+            assert np.array_equal(table[name], matrix)
+
+
+def test_we_read_kaldiios_matrices(tmp_path, matrices):
+    """Single and double precision, as copies that can be written to, in the order asked."""
+    matrices["1-b"] = matrices["1-b"].astype(np.float64)
+    kaldiio.save_ark(str(tmp_path / "b.ark"), matrices, scp=str(tmp_path / "b.scp"))
+    read = list(read_float_matrices(tmp_path / "b.scp", ["3", "1-b", "1-a"]))
+    assert [name for name, _ in read] == ["3", "1-b", "1-a"]
+    for name, matrix in read:
+        assert matrix.dtype == np.float32 and matrix.flags.writeable
+        assert np.array_equal(matrix, matrices[name].astype(np.float32))
+
+
+def test_matrices_that_cannot_be_read_or_written(tmp_path, matrices):
+    """kaldi_io passes over compressed ones in silence; a cut one must not come back shorter."""
+    kaldiio.save_ark(str(tmp_path / "c.ark"), {"c": matrices["3"]}, scp=str(tmp_path / "c.scp"), compression_method=2)
+    with pytest.raises(UserError, match="no uncompressed float matrix for c at"):
+        list(read_float_matrices(tmp_path / "c.scp"))
+    write_float_matrices(tmp_path / "a.ark", tmp_path / "a.scp", matrices.items())
+    data = (tmp_path / "a.ark").read_bytes()
+    for cut in (4, 8 * 700, 8 * 700 + 5, 8 * 700 + 12):
+        (tmp_path / "a.ark").write_bytes(data[:-cut])
+        with pytest.raises(UserError, match="for 3 at"):
+            list(read_float_matrices(tmp_path / "a.scp", ["1-a", "3"]))
+    with pytest.raises(ValueError, match="2-D float32"):
+        write_float_matrices(tmp_path / "x.ark", tmp_path / "x.scp", [("a", np.zeros((2, 2)))])
 
 
 def test_read_phones_checks_length_and_range(tmp_path):

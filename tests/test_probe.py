@@ -60,7 +60,7 @@ def test_reaches_the_accuracy_of_the_best_classifier(tmp_path: Path, distance: f
     """Two unit normals at this distance: Bayes' rule is linear and right with probability Φ(distance / 2)."""
     direction = np.array([0.6, 0, 0.8, 0])
     store, task = gaussians(tmp_path, np.stack([-distance / 2 * direction, distance / 2 * direction]))
-    score, _ = module.probe(store, task, seed=0)
+    score, _, _ = module.probe(store, task, seed=0)
     best = 100 * (1 + math.erf(distance / 2 / math.sqrt(2))) / 2
     assert sum(score.frames) == 20 * 450  # the labelled ones of test
     # 9,000 frames: a standard error of at most 0.5 points, three of which either way.
@@ -73,7 +73,7 @@ def test_agrees_with_scikit_learn(tmp_path: Path, mixed: bool) -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     means = 1.2 * np.random.default_rng(3).normal(size=(6, 8))
     store, task = gaussians(tmp_path, means, utterances=120, mixed=mixed)
-    score, _ = module.probe(store, task, seed=0)
+    score, _, _ = module.probe(store, task, seed=0)
 
     def frames(split: str) -> tuple[np.ndarray, np.ndarray]:
         y = np.concatenate([task.targets[i] for i in task.splits[split]])
@@ -138,7 +138,7 @@ def test_dev_chooses_and_test_is_read_once_by_the_chosen(tmp_path: Path, monkeyp
         return classify
 
     monkeypatch.setattr(module, "fit", lambda *_: [classifier(k) for k in range(4)])
-    score, facts = module.probe(store, task, 0)
+    score, _, facts = module.probe(store, task, 0)
     assert facts["learning_rate"] == module.LEARNING_RATES[1]
     assert facts["dev_accuracy"] == pytest.approx([20, 90, 50, 30], abs=1)  # every tenth frame does not count
     assert score.accuracy == pytest.approx(60, abs=1)
@@ -148,7 +148,7 @@ def test_dev_chooses_and_test_is_read_once_by_the_chosen(tmp_path: Path, monkeyp
 def run(data: Path, exp: Path, *more: str) -> dict[str, dict]:
     module.main(["--data", str(data), "--exp", str(exp), *more])
     assert not list((exp / "features").iterdir())  # gigabytes, for a large corpus
-    return {path.name: json.loads(path.read_text()) for path in sorted((exp / "probes").iterdir())}
+    return {path.name: json.loads(path.read_text()) for path in sorted((exp / "probes").glob("*.json"))}
 
 
 @pytest.fixture
