@@ -118,8 +118,13 @@ def _read(file: IO[Any], offset: int, utterance: str, archive: str) -> np.ndarra
         ) from error
 
 
-def read_phones(data_dir: str | Path, utterances: Iterable[str]) -> dict[str, np.ndarray]:
+def read_phones(
+    data_dir: str | Path, utterances: Iterable[str], scp: str | Path | None = None
+) -> dict[str, np.ndarray]:
     """The phone labels of these utterances, checked against the audio's length.
+
+    Args:
+        scp: the index of the labels; default: the data directory's phones.scp.
 
     Returns:
         utterance -> (num_samples // 160,) int32; 0 = unlabelled, class = label - 1.
@@ -128,16 +133,17 @@ def read_phones(data_dir: str | Path, utterances: Iterable[str]) -> dict[str, np
         UserError: an utterance without labels, of another length, or with a label outside 0..41.
     """
     data_dir = Path(data_dir)
+    scp = scp or data_dir / "phones.scp"
     num_samples = read_table(data_dir / "utt2num_samples")
     phones = {}
-    for utterance, labels in read_int_vectors(data_dir / "phones.scp", utterances):
+    for utterance, labels in read_int_vectors(scp, utterances):
         frames = int(num_samples.get(utterance, -1)) // HOP
         if len(labels) != frames:
             raise UserError(
-                f"{data_dir}/phones.scp: {utterance} has {len(labels)} labels for {frames} frames of audio; "
+                f"{scp}: {utterance} has {len(labels)} labels for {frames} frames of audio; "
                 "run stage 2 (phone labels) again"
             )
         if labels.size and not 0 <= labels.min() <= labels.max() <= PHONE_CLASSES:
-            raise UserError(f"{data_dir}/phones.scp: {utterance} has a label outside 0..{PHONE_CLASSES}")
+            raise UserError(f"{scp}: {utterance} has a label outside 0..{PHONE_CLASSES}")
         phones[utterance] = labels
     return phones
