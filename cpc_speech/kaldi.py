@@ -165,12 +165,12 @@ def _open(archive: str, scp: str | Path) -> IO[bytes]:
 
 
 def read_phones(
-    data_dir: str | Path, utterances: Iterable[str], labels_dir: str | Path | None = None
+    data_dir: str | Path, utterances: Iterable[str], scp: str | Path | None = None
 ) -> dict[str, np.ndarray]:
     """The phone labels of these utterances, checked against the audio's length.
 
     Args:
-        labels_dir: where phones.scp is, if not in the data directory.
+        scp: the index of the labels; default: the data directory's phones.scp.
 
     Returns:
         utterance -> (num_samples // 160,) int32; 0 = unlabelled, class = label - 1.
@@ -178,8 +178,9 @@ def read_phones(
     Raises:
         UserError: an utterance without labels, of another length, or with a label outside 0..41.
     """
-    scp = Path(labels_dir or data_dir) / "phones.scp"
-    num_samples = read_table(Path(data_dir) / "utt2num_samples")
+    data_dir = Path(data_dir)
+    scp = scp or data_dir / "phones.scp"
+    num_samples = read_table(data_dir / "utt2num_samples")
     phones = {}
     for utterance, labels in read_int_vectors(scp, utterances):
         frames = int(num_samples.get(utterance, -1)) // HOP

@@ -85,9 +85,11 @@ def load_task(
     frames = audio.num_samples // HOP
     if name == "phone":
         # What stage 2 could not label is listed, and never scored; anything else without labels is an error.
-        lists = [path.read_text("utf-8").splitlines() for path in (labels or data).glob("*.dropped")]
+        labels = labels or data
+        lists = [path.read_text("utf-8").splitlines() for path in labels.glob("*.dropped")]
         dropped = {line.split()[0] for lines in lists for line in lines}
-        phones = read_phones(data, [utterance for utterance in audio.utterances if utterance not in dropped], labels)
+        labelled = [utterance for utterance in audio.utterances if utterance not in dropped]
+        phones = read_phones(data, labelled, labels / "phones.scp")
         targets = [
             phones[utterance].astype(np.int64) - 1 if utterance in phones else np.full(count, -1)
             for utterance, count in zip(audio.utterances, frames)

@@ -3,8 +3,8 @@
 python -m data_prep.import_labels FORMAT SOURCE DATA_DIR LANG_DIR [--max-dropped N]
 
     FORMAT      SOURCE
-    cpc         the authors' converted_aligned_phones.txt, or the zip file with it; ids 0..40 become P00..P40,
-                as the map to phones was never published
+    cpc         the authors' converted_aligned_phones.txt, or the zip file with it; ids 0..40 become P00..P40, as the
+                map to phones was never published, or phones by --id-map, which data_prep.match_ids can make
     kaldi       `ali-to-phones --per-frame=true MODEL "ark:gunzip -c ali.*.gz |" ark,t:FILE` (ark:FILE, ark,scp:... too;
                 plain or gzipped), with --symbols phones.txt; this suite's own phones.scp, with --no-snip-edges too
     kaldi-ali   an alignment folder with ali.*.gz, final.mdl and phones.txt (or --model, --symbols)
@@ -25,21 +25,24 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from cpc_speech.errors import UserError, run
-from data_prep import cpc_labels
+from data_prep.cpc_labels import NUMBERED_IDS, read_id_map
 from data_prep.ctm import label_ctm
 from data_prep.dropped import report_dropped
 from data_prep.frame_labels import label_frames
 from data_prep.int_vectors import read_vectors
 from data_prep.kaldi_ali import phone_ids, read_alignments, transition_ids
 from data_prep.label_writer import Labelled, write_labels
-from data_prep.phones import SYMBOLS
+from data_prep.phones import NUMBERED, SYMBOLS
 from data_prep.textgrid import label_textgrids
 
 Import = tuple[Iterable[Labelled], Sequence[str]]  # labelled utterances, the symbol table of the labels
 
 
 def cpc(options: argparse.Namespace) -> Import:
-    return label_frames(read_vectors(options.source), cpc_labels.IDS), cpc_labels.SYMBOLS
+    vectors = read_vectors(options.source)
+    if options.id_map is None:
+        return label_frames(vectors, NUMBERED_IDS), NUMBERED
+    return label_frames(vectors, read_id_map(options.id_map)), SYMBOLS
 
 
 def kaldi(options: argparse.Namespace) -> Import:
@@ -64,7 +67,7 @@ def textgrid(options: argparse.Namespace) -> Import:
 
 # Each format, and the options that mean something for it.
 FORMATS: dict[str, tuple[Callable[[argparse.Namespace], Import], tuple[str, ...]]] = {
-    "cpc": (cpc, ()),
+    "cpc": (cpc, ("id_map",)),
     "kaldi": (kaldi, ("symbols", "snip_edges")),
     "kaldi-ali": (kaldi_ali, ("model", "symbols", "snip_edges")),
     "ctm": (ctm, ("shift",)),
@@ -80,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("lang_dir", type=Path)
+    parser.add_argument("--id-map", type=Path, metavar="id_map.txt", help="cpc: lines 'id PHONE'")
     parser.add_argument("--model", type=Path, metavar="final.mdl", help="kaldi-ali: what made the alignment")
     parser.add_argument("--symbols", type=Path, metavar="phones.txt", help="kaldi, kaldi-ali: Kaldi's phone table")
     parser.add_argument(
@@ -89,9 +93,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--max-dropped", type=int, default=0, metavar="N", help="utterances that may lack labels")
     options = parser.parse_args(argv)
     read, meaningful = FORMATS[options.format]
-    for name in ("model", "symbols", "snip_edges", "shift"):
+    for name in ("id_map", "model", "symbols", "snip_edges", "shift"):
         if name not in meaningful and getattr(options, name) != parser.get_default(name):
-            flag = "--no-snip-edges" if name == "snip_edges" else f"--{name}"
+            flag = "--no-snip-edges" if name == "snip_edges" else f"--{name.replace('_', '-')}"
             raise UserError(f"{flag} means nothing for {options.format}; leave it out")
     utterances, symbols = read(options)
     missing = write_labels(options.source, utterances, options.data_dir, options.lang_dir, symbols)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -35,31 +35,22 @@ def write_labels(
 ) -> list[str]:
     """Write the phone table and one label a frame for every utterance that source and data directory share.
 
-    The source's utterances may come in any order; one that the data directory lacks is looked up again without the
-    prefix ``lbi-``, and counted in the log if that does not help. ``to``: the folder for phones.{ark,scp}, where it is
-    not the data directory.
+    Args:
+        to: the folder for phones.{ark,scp} and phones.txt, where these are not the labels of the data directory.
 
     Returns the utterances of the data directory that the source lacks.
 
     Raises:
-        UserError: the source has an utterance twice, or whatever its labels raise.
+        UserError: that of ``shared_labels``.
     """
     data_dir = Path(data_dir)
     to = Path(to or data_dir)
     num_samples = {name: int(n) for name, n in read_table(data_dir / "utt2num_samples").items()}
     places: dict[str, int] = {}
-    foreign: list[str] = []
     share = np.zeros(len(symbols), dtype=np.int64)
     # An archive is in the order of ids, a source in any: labels wait on the disk, so that memory holds one utterance's.
     with TemporaryFile(dir=to) as waiting:
-        for name, label in tqdm(utterances, desc="labels", unit="utt", disable=None):
-            utterance = name if name in num_samples else name.removeprefix(KALDI_PREFIX)
-            if utterance not in num_samples:
-                foreign.append(name)
-                continue
-            if utterance in places:
-                raise UserError(f"{source}: {utterance} is labelled twice; keep one of the two")
-            vector = label(num_samples[utterance])
+        for utterance, vector in shared_labels(source, utterances, num_samples, data_dir):
             np.add(share, np.bincount(vector, minlength=len(share)), out=share)
             places[utterance] = waiting.tell()
             waiting.write(vector.tobytes())
@@ -70,13 +61,40 @@ def write_labels(
                 yield utterance, np.frombuffer(waiting.read(4 * (num_samples[utterance] // HOP)), np.int32)
 
         count = write_int_vectors(to / "phones.ark", to / "phones.scp", in_order())
-    write_symbols(lang_dir, symbols)
+    write_symbols(lang_dir if to == data_dir else to, symbols)
+    _log_shares(count, share, symbols)
+    return [utterance for utterance in num_samples if utterance not in places]
+
+
+def shared_labels(
+    source: str | Path, utterances: Iterable[Labelled], num_samples: Mapping[str, int], data_dir: str | Path
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (utterance, labels) of what source and data directory share, as the source has it, in any order.
+
+    An utterance that the data directory lacks is looked up again without the prefix ``lbi-``, and counted in the log
+    if that does not help.
+
+    Args:
+        num_samples: of each utterance of the data directory, which ``data_dir`` names in messages.
+
+    Raises:
+        UserError: the source has an utterance twice, or whatever its labels raise.
+    """
+    seen: set[str] = set()
+    foreign: list[str] = []
+    for name, label in tqdm(utterances, desc="labels", unit="utt", disable=None):
+        utterance = name if name in num_samples else name.removeprefix(KALDI_PREFIX)
+        if utterance not in num_samples:
+            foreign.append(name)
+            continue
+        if utterance in seen:
+            raise UserError(f"{source}: {utterance} is labelled twice; keep one of the two")
+        seen.add(utterance)
+        yield utterance, label(num_samples[utterance])
     if foreign:
         log.warning(
             "%s: %d utterances, such as %s, are not in %s and were left out", source, len(foreign), foreign[0], data_dir
         )
-    _log_shares(count, share, symbols)
-    return [utterance for utterance in num_samples if utterance not in places]
 
 
 def _log_shares(utterances: int, share: np.ndarray, symbols: Sequence[str]) -> None:

@@ -22,6 +22,8 @@ SILENCE, SPOKEN_NOISE = "SIL", "SPN"
 # The 41 classes of the paper (section 3.1) behind Kaldi's and k2's reserved id 0, which means "unlabelled".
 SYMBOLS = ["<eps>", SILENCE, SPOKEN_NOISE, *ARPABET]
 PHONE_ID = {phone: index for index, phone in enumerate(SYMBOLS) if index > 0}
+# The same number of classes where the labels are integers whose phones nobody knows (cpc_labels.py).
+NUMBERED = ["<eps>", *(f"P{number:02d}" for number in range(len(PHONE_ID)))]
 
 
 class Interval(NamedTuple):
@@ -71,17 +73,22 @@ def write_symbols(lang_dir: str | Path, symbols: Sequence[str] = SYMBOLS) -> Non
         file.writelines(f"{phone} {index}\n" for index, phone in enumerate(symbols))
 
 
-def read_symbols(lang_dir: str | Path) -> list[str]:
-    """Read ``lang_dir/phones.txt`` and check that it is this suite's table."""
-    path = Path(lang_dir) / "phones.txt"
+def read_symbols(labels_dir: str | Path) -> list[str]:
+    """Which table the labels in a folder have, SYMBOLS or NUMBERED, by its phones.txt or the ``lang/phones.txt`` beside it.
+
+    Raises:
+        UserError: it is missing, or neither of the two (names the line).
+    """
+    path = Path(labels_dir) / "phones.txt"
+    if not path.is_file():  # a data directory
+        path = Path(labels_dir).absolute().parent / "lang/phones.txt"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run stage 2 (phone labels) first")
-    symbols = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        fields = line.split()
-        if len(fields) != 2 or fields[1] != str(number - 1) or SYMBOLS[number - 1 : number] != fields[:1]:
-            raise UserError(f"{path}:{number}: {line!r} is not this suite's phone table; run stage 2 again")
-        symbols.append(fields[0])
-    if len(symbols) != len(SYMBOLS):
-        raise UserError(f"{path}: {len(symbols)} symbols, not {len(SYMBOLS)}; run stage 2 again")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    symbols = NUMBERED if lines[1:2] == [f"{NUMBERED[1]} 1"] else SYMBOLS
+    for number, expected in enumerate((f"{phone} {index}" for index, phone in enumerate(symbols)), 1):
+        if lines[number - 1 : number] != [expected]:
+            raise UserError(f"{path}:{number}: {expected!r} should stand here; run stage 2 (phone labels) again")
+    if len(lines) > len(symbols):
+        raise UserError(f"{path}:{len(symbols) + 1}: a phone too many; run stage 2 (phone labels) again")
     return symbols

@@ -2,8 +2,8 @@
 
     python -m data_prep.validate DATA_DIR [--stage audio|phones|splits]
 
-Checks the tables, and of the packed audio, the phone labels and the splits what is there; ``--stage`` demands
-that one of them is there, and checks the tables and it.
+Checks the tables, and of the packed audio, the phone labels (with lang/phones.txt beside the directory) and the splits
+what is there; ``--stage`` demands that one of them is there, and checks the tables and it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cpc_speech.kaldi import HOP, PHONE_CLASSES, read_int_vectors
 from cpc_speech.packed import DTYPE, SAMPLE_RATE
 from data_prep.audio import AudioError, wav_path
 from data_prep.corpus import refuse
+from data_prep.phones import read_symbols
 
 SHOWN = 20  # of the same fault; a corpus that moved should not bury everything else
 
@@ -156,6 +157,10 @@ class DataDir:
         if not path.is_file():
             yield f"{path}: missing; run stage 2 (phone labels)"
             return
+        try:
+            read_symbols(self.folder)
+        except UserError as error:
+            yield str(error)
         lists = [file.read_text(encoding="utf-8").splitlines() for file in self.folder.glob("*.dropped")]
         dropped = {line.partition(" ")[0] for lines in lists for line in lines}
         yield from self.check_same_ids("phones.scp", allowed_missing=dropped)

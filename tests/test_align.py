@@ -98,7 +98,7 @@ def test_labels_may_go_elsewhere_and_words_come_from_a_lexicon(spoken, tmp_path)
     command = [str(data), str(tmp_path / "lang"), "--work", str(tmp_path / "work"), "--aligner", "pocketsphinx"]
     main([*command, "--to", str(tmp_path / "other"), "--lexicon", str(tmp_path / "lexicon.txt"), "--oov", "spn"])
     assert not (data / "phones.scp").exists() and not list(data.glob("align.*"))
-    assert len(read_phones(data, ["1-a"], tmp_path / "other")["1-a"]) == len(spoken[2][0]) // 160
+    assert len(read_phones(data, ["1-a"], tmp_path / "other/phones.scp")["1-a"]) == len(spoken[2][0]) // 160
     said = [line.split()[4] for line in (tmp_path / "other/phones.ctm").read_text().splitlines()]
     assert [phone for phone in said if phone not in ("SIL", "SPN")] == "S IH L V ER".split()
     assert "KITCHEN 1 SPN\n" in (tmp_path / "other/oov.txt").read_text()

@@ -10,6 +10,7 @@ from data_prep.phones import (
     ARPABET,
     CENTRE,
     HOP,
+    NUMBERED,
     SYMBOLS,
     Interval,
     labels_from_intervals,
@@ -69,10 +70,28 @@ def test_the_symbol_table_is_as_published(tmp_path):
     write_symbols(tmp_path / "lang")
     lines = (tmp_path / "lang/phones.txt").read_text().splitlines()
     assert lines[:4] == ["<eps> 0", "SIL 1", "SPN 2", "AA 3"] and lines[-1] == "ZH 41" and len(ARPABET) == 39
-    assert read_symbols(tmp_path / "lang") == SYMBOLS
-    (tmp_path / "lang/phones.txt").write_text("\n".join(lines[:-1]) + "\nZZ 41\n")
-    with pytest.raises(UserError, match="phones.txt:42"):
-        read_symbols(tmp_path / "lang")
+    assert read_symbols(tmp_path / "data") == SYMBOLS
+
+
+def test_there_are_two_tables_and_no_third(tmp_path):
+    numbers = ["<eps> 0", *(f"P{number:02d} {number + 1}" for number in range(41))]
+    write_symbols(tmp_path / "lang", NUMBERED)
+    path = tmp_path / "lang/phones.txt"
+    assert path.read_text().splitlines() == numbers
+    assert read_symbols(tmp_path / "data") == NUMBERED
+    for wrong, place in (
+        (["<eps> 0", "SIL 1", *numbers[2:]], 3),
+        (numbers[:-1], 42),
+        ([*numbers, "P41 42"], 43),
+        ([], 1),
+        ([*numbers[:9], "P08  9", *numbers[10:]], 10),
+    ):
+        path.write_text("\n".join(wrong) + "\n" * bool(wrong))
+        with pytest.raises(UserError, match=f"lang/phones.txt:{place}: .*run stage 2"):
+            read_symbols(tmp_path / "data")
+    path.unlink()
+    with pytest.raises(UserError, match="lang/phones.txt: no such file; run stage 2"):
+        read_symbols(tmp_path / "data")
 
 
 def test_stress_is_stripped():

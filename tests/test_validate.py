@@ -12,6 +12,7 @@ from cpc_speech.kaldi import write_int_vectors
 from data_prep import validate as module
 from data_prep.librispeech import main as scan
 from data_prep.pack import pack
+from data_prep.phones import write_symbols
 from data_prep.splits import main as split
 from data_prep.validate import main, validate
 
@@ -39,6 +40,7 @@ def data(tmp_path: Path) -> Path:
 def label(folder: Path, frames: dict[str, int], value: int = 41) -> None:
     items = ((key, np.full(length, value, np.int32)) for key, length in sorted(frames.items()))
     write_int_vectors(folder / "phones.ark", folder / "phones.scp", items)
+    write_symbols(folder.parent / "lang")
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -107,6 +109,8 @@ def label_high(folder: Path) -> None:
         (label_lost, "phones.scp: 2-7-1 of utt2spk is missing"),
         (label_long, "phones.scp: 1-7-1 has 51 labels"),
         (label_high, "phones.scp: 1-7-0 has labels outside 0..41"),
+        (remove("../lang/phones.txt"), "lang/phones.txt: no such file; run stage 2"),
+        (replace("../lang/phones.txt", "ZH 41", "ZZ 41"), "lang/phones.txt:42: 'ZH 41' should stand here"),
         (remove("phones.ark"), "phones.ark: .*again"),
         (replace("splits/train.list", "1", "9"), "train.list: 9.* is not in utt2spk"),
         (replace("splits/dev.list", "1-7-", "2-7-"), "is in train too|is in no list"),
