@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cpc_speech.datadir import read_list
+from cpc_speech.datadir import read_list, read_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import PHONE_CLASSES, read_phones
 from cpc_speech.model import HOP
@@ -86,8 +86,7 @@ def load_task(
     if name == "phone":
         # What stage 2 could not label is listed, and never scored; anything else without labels is an error.
         labels = labels or data
-        lists = [path.read_text("utf-8").splitlines() for path in labels.glob("*.dropped")]
-        dropped = {line.split()[0] for lines in lists for line in lines}
+        dropped = read_table(labels / "labels.dropped") if (labels / "labels.dropped").is_file() else {}
         labelled = [utterance for utterance in audio.utterances if utterance not in dropped]
         phones = read_phones(data, labelled, labels / "phones.scp")
         targets = [

@@ -11,8 +11,8 @@ reads DATA_DIR/text and the packed audio; writes LANG_DIR/phones.txt and, in DAT
 
     phones.ctm phones.ark phones.scp
     oov.txt         words outside the lexicon, how often they are said, and how they were taken
-    align.dropped   utterances that got no labels, and why
-    align.scores    mean log-likelihood of each utterance's frames
+    labels.dropped  utterances that got no labels, and why
+    align.scores    of each utterance: mean over frames of the log-likelihood, less that of the frame's best state
     align.outliers  scores so low that text and audio may not belong together; these keep their labels
 
 --work DIR, such as exp/align, keeps what is done: the same command goes on where it was interrupted.
@@ -106,8 +106,8 @@ def main(argv: list[str] | None = None) -> None:
     write_table(to / "align.outliers", found := outliers(scores))
     if found:
         log.warning("%d utterances fit their text badly, listed in %s", len(found), to / "align.outliers")
-    report_dropped(to, "align", dropped, options.max_dropped)
-    write_labels(ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to)
+    report_dropped(to, dropped, options.max_dropped)
+    write_labels(options.aligner, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to)
 
 
 if __name__ == "__main__":

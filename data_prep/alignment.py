@@ -32,7 +32,7 @@ class Aligned(NamedTuple):
 
     place: int  # in the packed audio
     intervals: list[Interval]  # phones without gaps from 0 to the end of the audio; none if it could not be aligned
-    score: float  # mean log-likelihood of a frame, on the aligner's own scale; NaN if it could not be aligned
+    score: float  # mean over frames: log-likelihood less that of the frame's best state; NaN if it could not be aligned
     reason: str  # why it could not be aligned, or nothing
 
 

@@ -1,4 +1,4 @@
-"""Utterances that a stage loses: listed with their reasons, and an error when they are too many."""
+"""Utterances without labels: listed with their reasons, and an error when they are too many."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 
+DROPPED = "labels.dropped"
+
 log = logging.getLogger(__name__)
 
 
-def report_dropped(data_dir: str | Path, stage: str, reasons: Mapping[str, str], max_dropped: int) -> None:
-    """Write ``data_dir/<stage>.dropped`` (``utterance reason...``; also when empty) and refuse too many.
+def report_dropped(folder: str | Path, reasons: Mapping[str, str], max_dropped: int) -> None:
+    """Write ``folder/labels.dropped`` (``utterance reason...``; also when empty) and refuse too many.
 
     Raises:
         UserError: more than ``max_dropped``; quotes the first ones.
     """
-    path = Path(data_dir) / f"{stage}.dropped"
+    path = Path(folder) / DROPPED
     write_table(path, reasons)
     if len(reasons) > max_dropped:
         first = "; ".join(f"{utterance}: {reasons[utterance]}" for utterance in sorted(reasons)[:3])

@@ -25,7 +25,7 @@ from data_prep.gmm_graphs import intervals
 from data_prep.phones import SAMPLE_RATE
 from data_prep.workers import Workers, start_workers
 
-VERSION = 1  # of what these modules compute: another one makes what is kept void
+VERSION = 2  # of what these modules compute: another one makes what is kept void
 PACKAGES = ("kaldi-hmm-gmm", "kaldifst", "kaldi-native-fbank")
 MODEL_FILE = "model.npz"
 FOR_TRAINING = (gmm_train.STATE_FILE, gmm_features.MFCC_FILE, gmm_features.NORMS_FILE)  # needless once all is aligned

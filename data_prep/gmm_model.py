@@ -214,14 +214,16 @@ def statistics(model: Model, mixtures: list[Any], features: np.ndarray, path: np
     return Statistics(occupancy, first, second, passed, total)
 
 
-def frame_likelihoods(mixtures: list[Any], features: np.ndarray, path: np.ndarray) -> np.ndarray:
-    """(T,) float64: log-likelihood of each frame in its state."""
-    frame_pdf = transition_tables().pdf[path]
-    found = np.empty(len(path))
-    for pdf in np.unique(frame_pdf):
-        here = frame_pdf == pdf
-        found[here] = np.logaddexp.reduce(mixtures[pdf].log_likelihoods_matrix(features[here]).astype(np.float64), 1)
-    return found
+def frame_scores(mixtures: list[Any], features: np.ndarray, path: np.ndarray) -> np.ndarray:
+    """(T,) float64: log-likelihood of each frame in its state, less that in the frame's best state of all.
+
+    What is left of the plain likelihood once loudness, noise and voice are taken out, which move it far more than a
+    wrong transcript does.
+    """
+    likelihoods = np.stack(
+        [np.logaddexp.reduce(mixture.log_likelihoods_matrix(features).astype(np.float64), 1) for mixture in mixtures]
+    )
+    return likelihoods[transition_tables().pdf[path], np.arange(len(path))] - likelihoods.max(axis=0)
 
 
 def estimate(model: Model, sums: Statistics, min_occupancy: float) -> tuple[Model, np.ndarray]:

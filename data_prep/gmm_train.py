@@ -48,10 +48,10 @@ log = logging.getLogger(__name__)
 
 
 class PassResult(NamedTuple):
-    """Of one chunk: a path or none for each utterance, mean log-likelihoods of their frames, and their sums."""
+    """Of one chunk."""
 
     paths: list[np.ndarray | None]  # (T,) int32
-    scores: list[float]  # NaN without a path, and where statistics are wanted
+    scores: list[float]  # means of gmm_model.frame_scores; NaN without a path, and where statistics are wanted
     statistics: Statistics | None
 
 
@@ -114,7 +114,7 @@ def make_pass(
         if path is not None and len(path) > abs(shift)
     ]
     scores = [
-        float("nan") if path is None or keep else float(gmm_model.frame_likelihoods(mixtures, matrix, path).mean())
+        float("nan") if path is None or keep else float(gmm_model.frame_scores(mixtures, matrix, path).mean())
         for matrix, path in zip(features, paths)
     ]
     sums = None

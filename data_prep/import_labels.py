@@ -1,6 +1,6 @@
 """Import phone labels that others made: the CPC authors', Kaldi's, a CTM, the Montreal Forced Aligner's.
 
-python -m data_prep.import_labels FORMAT SOURCE DATA_DIR LANG_DIR [--max-dropped N]
+python -m data_prep.import_labels FORMAT SOURCE DATA_DIR LANG_DIR [--max-dropped N] [--to DIR]
 
     FORMAT      SOURCE
     cpc         the authors' converted_aligned_phones.txt, or the zip file with it; ids 0..40 become P00..P40, as the
@@ -11,7 +11,8 @@ python -m data_prep.import_labels FORMAT SOURCE DATA_DIR LANG_DIR [--max-dropped
     ctm         `utterance channel start duration phone` lines, sorted
     textgrid    a folder of TextGrids, searched with all its folders, each named by its utterance
 
-writes LANG_DIR/phones.txt and, in DATA_DIR, phones.{ark,scp} and import.dropped (utterances that got no labels).
+writes LANG_DIR/phones.txt and, in DATA_DIR or the folder given by --to, phones.{ark,scp}, labels.json (what they are)
+and labels.dropped (utterances that got none).
 Names may have stress digits and word positions; sil, sp and (in TextGrids) blanks are SIL, spn and nsn are SPN, <eps>
 is unlabelled; ids may have Kaldi's prefix lbi-. Labels by frame are moved to this suite's frames by their centres;
 Kaldi's frames have windows of 25 ms and start at sample 0, or are centred if made with --snip-edges=false. Times are
@@ -31,7 +32,7 @@ from data_prep.dropped import report_dropped
 from data_prep.frame_labels import label_frames
 from data_prep.int_vectors import read_vectors
 from data_prep.kaldi_ali import phone_ids, read_alignments, transition_ids
-from data_prep.label_writer import Labelled, write_labels
+from data_prep.label_writer import ALIGNERS_OWN, Labelled, write_labels
 from data_prep.phones import NUMBERED, SYMBOLS
 from data_prep.textgrid import label_textgrids
 
@@ -90,6 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         "--no-snip-edges", dest="snip_edges", action="store_false", help="kaldi, kaldi-ali: frames are centred"
     )
     parser.add_argument("--shift", type=float, default=0.0, metavar="SECONDS", help="ctm, textgrid: added to all times")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="where the labels go (default: DATA_DIR)")
     parser.add_argument("--max-dropped", type=int, default=0, metavar="N", help="utterances that may lack labels")
     options = parser.parse_args(argv)
     read, meaningful = FORMATS[options.format]
@@ -98,9 +100,15 @@ def main(argv: list[str] | None = None) -> None:
             flag = "--no-snip-edges" if name == "snip_edges" else f"--{name.replace('_', '-')}"
             raise UserError(f"{flag} means nothing for {options.format}; leave it out")
     utterances, symbols = read(options)
-    missing = write_labels(options.source, utterances, options.data_dir, options.lang_dir, symbols)
+    to = options.to or options.data_dir
+    missing = write_labels(
+        f"{options.source.name} ({options.format})",
+        options.source, utterances, options.data_dir, options.lang_dir, symbols, to,
+    )  # fmt: skip
+    for name in ALIGNERS_OWN:  # of the alignment whose labels these replace
+        (to / name).unlink(missing_ok=True)
     reasons = dict.fromkeys(missing, f"not in {options.source.name}")
-    report_dropped(options.data_dir, "import", reasons, options.max_dropped)
+    report_dropped(to, reasons, options.max_dropped)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
+from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import write_int_vectors
 from data_prep.phone_names import UNLABELLED
 from data_prep.phones import HOP, SAMPLE_RATE, SYMBOLS, Interval, labels_from_intervals, write_symbols
@@ -22,10 +24,14 @@ KALDI_PREFIX = "lbi-"  # of the utterance ids in Kaldi's LibriSpeech data prepar
 # An utterance as its source names it, and what turns its number of samples into (samples // 160,) int32 labels.
 Labelled = tuple[str, Callable[[int], np.ndarray]]
 
+# What an alignment leaves beside its labels.
+ALIGNERS_OWN = ("phones.ctm", "oov.txt", "align.scores", "align.outliers")
+
 log = logging.getLogger(__name__)
 
 
 def write_labels(
+    by: str,
     source: str | Path,
     utterances: Iterable[Labelled],
     data_dir: str | Path,
@@ -36,7 +42,8 @@ def write_labels(
     """Write the phone table and one label a frame for every utterance that source and data directory share.
 
     Args:
-        to: the folder for phones.{ark,scp} and phones.txt, where these are not the labels of the data directory.
+        by: who made the labels, said beside results.
+        to: the folder for phones.{ark,scp,txt}, where these are not the labels of the data directory.
 
     Returns the utterances of the data directory that the source lacks.
 
@@ -62,6 +69,9 @@ def write_labels(
 
         count = write_int_vectors(to / "phones.ark", to / "phones.scp", in_order())
     write_symbols(lang_dir if to == data_dir else to, symbols)
+    facts = {"by": by, "source": Path(source).name, "utterances": count, "frames": int(share.sum())}
+    with atomic_write(to / "labels.json") as file:
+        json.dump({**facts, "unlabelled": int(share[0])}, file, indent=1)
     _log_shares(count, share, symbols)
     return [utterance for utterance in num_samples if utterance not in places]
 

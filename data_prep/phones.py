@@ -74,7 +74,7 @@ def write_symbols(lang_dir: str | Path, symbols: Sequence[str] = SYMBOLS) -> Non
 
 
 def read_symbols(labels_dir: str | Path) -> list[str]:
-    """Which table the labels in a folder have, SYMBOLS or NUMBERED, by its phones.txt or the ``lang/phones.txt`` beside it.
+    """Which table a folder's labels have, SYMBOLS or NUMBERED: by its phones.txt, or the ``lang/phones.txt`` beside it.
 
     Raises:
         UserError: it is missing, or neither of the two (names the line).

@@ -32,6 +32,7 @@ FRAME_EDGE = 410 // 2 - HOP // 2
 # The model's own beams first. Wider ones find a path through hard audio; hardly any pruning would also find one
 # through a transcript of something else, so the second failure is final.
 BEAMS: tuple[dict[str, float], ...] = ({}, {"beam": 1e-100, "pbeam": 1e-100, "wbeam": 1e-90})
+SCORE_SHIFT = 10  # bits that senone scores, which are relative to the frame's best one, have lost
 FILLERS = {"+NSN+": SPOKEN_NOISE, "+SPN+": SPOKEN_NOISE}
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def align(audio: np.ndarray, words: list[str], pronunciations: Pronunciations, p
 def _segments(
     audio: np.ndarray, words: list[str], pronunciations: Pronunciations, beams: dict[str, float]
 ) -> tuple[list[tuple[int, str]], float]:
-    """First frame and phone of every segment, and the mean score of a frame (natural logarithm).
+    """First frame and phone of every segment, and the mean score of a frame (see Aligned).
 
     Two passes: the path through the words, then their phones.
     """
@@ -85,7 +86,7 @@ def _segments(
     decoder.set_alignment()
     _decode(decoder, samples)
     aligned = list(decoder.get_alignment().phones())
-    total = decoder.get_logmath().log_to_ln(sum(phone.score for phone in aligned))
+    total = decoder.get_logmath().log_to_ln(sum(phone.score for phone in aligned) << SCORE_SHIFT)
     frames = sum(phone.duration for phone in aligned)
     return [(phone.start, FILLERS.get(phone.name, phone.name)) for phone in aligned], total / frames
 

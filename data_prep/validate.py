@@ -19,6 +19,7 @@ from cpc_speech.kaldi import HOP, PHONE_CLASSES, read_int_vectors
 from cpc_speech.packed import DTYPE, SAMPLE_RATE
 from data_prep.audio import AudioError, wav_path
 from data_prep.corpus import refuse
+from data_prep.dropped import DROPPED
 from data_prep.phones import read_symbols
 
 SHOWN = 20  # of the same fault; a corpus that moved should not bury everything else
@@ -161,9 +162,8 @@ class DataDir:
             read_symbols(self.folder)
         except UserError as error:
             yield str(error)
-        lists = [file.read_text(encoding="utf-8").splitlines() for file in self.folder.glob("*.dropped")]
-        dropped = {line.partition(" ")[0] for lines in lists for line in lines}
-        yield from self.check_same_ids("phones.scp", allowed_missing=dropped)
+        dropped = self.table(DROPPED) if self.exists(DROPPED) else {}
+        yield from self.check_same_ids("phones.scp", allowed_missing=set(dropped))
         lengths = self.table("utt2num_samples")
         try:
             for utterance, labels in read_int_vectors(path):

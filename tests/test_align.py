@@ -57,7 +57,7 @@ def test_labels_agree_with_the_synthesiser(spoken, tmp_path):
 
     assert agreement(0) > 0.76
     assert max(range(-4, 5), key=agreement) in (-1, 0, 1), "the frames of model and labels are one grid"
-    assert (data / "align.dropped").read_text() == "" and (data / "oov.txt").read_text() == ""
+    assert (data / "labels.dropped").read_text() == "" and (data / "oov.txt").read_text() == ""
     scores = read_table(data / "align.scores")
     assert all(-200 < float(score) < 0 for score in scores.values()) and len(scores) == 3
     first = (data / "phones.ark").read_bytes()
@@ -74,7 +74,7 @@ def test_what_cannot_be_aligned_is_listed(spoken, tmp_path, caplog):
     with pytest.raises(UserError, match="--max-dropped 4"):
         main(command)
     assert not (data / "phones.scp").exists()
-    reasons = dict(line.split(" ", 1) for line in (data / "align.dropped").read_text().splitlines())
+    reasons = dict(line.split(" ", 1) for line in (data / "labels.dropped").read_text().splitlines())
     assert list(reasons) == ["2-a", "3-a", "4-a", "5-a"]
     assert "do not fit its" in reasons["2-a"] and reasons["3-a"] == reasons["4-a"] == "no words in text"
     assert reasons["5-a"] == "shorter than one frame"

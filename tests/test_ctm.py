@@ -28,7 +28,7 @@ def test_labels(data):
     ctm = ";; a comment\n1-a 1 0.00 0.03 SIL\n1-a 1 0.03 0.02 AA1 0.9\n1-a 1 0.06 0.06 B\n"
     ctm += "1-b 1 0 0.05 SIL 1.00\n9-z 1 0 1 AA\n"
     assert run_ctm(data, ctm) == {"1-a": [sil] * 3 + [a] * 2 + [0] + [b] * 4, "1-b": [sil] * 5}
-    assert (data / "import.dropped").read_text() == "" and (data.parent / "lang/phones.txt").is_file()
+    assert (data / "labels.dropped").read_text() == "" and (data.parent / "lang/phones.txt").is_file()
 
 
 def test_missing_utterances_are_listed_and_refused(data):
@@ -36,7 +36,7 @@ def test_missing_utterances_are_listed_and_refused(data):
     with pytest.raises(UserError, match="1-a: not in x.ctm.*--max-dropped 1"):
         run_ctm(data, ctm)
     assert list(run_ctm(data, ctm, "--max-dropped", "1")) == ["1-b"]
-    assert (data / "import.dropped").read_text() == "1-a not in x.ctm\n"
+    assert (data / "labels.dropped").read_text() == "1-a not in x.ctm\n"
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def test_utterances_that_do_not_match(folder, truth, caplog):
     with pytest.raises(UserError, match="1 utterances got no labels .2-a: not in x.ctm.*--max-dropped 1"):
         run_import(folder, "ctm", folder / "x.ctm")
     run_import(folder, "ctm", folder / "x.ctm", "--max-dropped", "1")
-    assert read_table(folder / "data/import.dropped") == {"2-a": "not in x.ctm"}
+    assert read_table(folder / "data/labels.dropped") == {"2-a": "not in x.ctm"}
     assert "1 utterances, such as 0-0, are not in" in caplog.text
 
 

@@ -110,6 +110,6 @@ def test_labels_of_another_folder(data: Path, tmp_path: Path) -> None:
     write_int_vectors(other / "phones.ark", other / "phones.scp", sorted(vectors.items()))
     with pytest.raises(UserError, match="not in it"):
         load_task("phone", data, audio, splits, other)
-    (other / "align.dropped").write_text(f"{missing} no words in text\n")
+    (other / "labels.dropped").write_text(f"{missing} no words in text\n")
     task = load_task("phone", data, audio, splits, other)
     assert {int(y) for target in task.targets for y in target} == {6, -1} and task.targets[2].max() == -1

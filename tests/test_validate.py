@@ -146,7 +146,7 @@ def test_many_faults_of_a_kind_are_counted(data: Path, monkeypatch: pytest.Monke
 
 def test_dropped_utterances_need_no_labels(data: Path) -> None:
     label_lost(data)
-    (data / "align.dropped").write_text("2-7-1 no path through the words\n")
+    (data / "labels.dropped").write_text("2-7-1 no path through the words\n")
     validate(data, "phones")
 
 
