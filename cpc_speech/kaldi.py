@@ -88,7 +88,7 @@ def read_int_vectors(scp: str | Path, utterances: Iterable[str] | None = None) -
     try:
         for utterance in wanted:
             name, _, offset = index[utterance].rpartition(":")
-            if not name or not offset.isdigit():
+            if not name or not offset.isdecimal():
                 raise UserError(f"{scp}: {utterance} has no ARK:OFFSET but {index[utterance]!r}")
             if opened is None or name != archive:
                 if opened is not None:
@@ -110,6 +110,9 @@ def _open(archive: str, scp: str | Path) -> IO[bytes]:
 def _read(file: IO[Any], offset: int, utterance: str, archive: str) -> np.ndarray:
     file.seek(offset)
     try:
+        if not file.read(1):  # kaldi_io takes the end of the file for an empty vector
+            raise ValueError("the archive ends before it")
+        file.seek(offset)
         return np.array(_kaldi_io.read_vec_int(file), dtype=np.int32)
     except (AssertionError, ValueError, IndexError, UnicodeDecodeError) as error:
         raise UserError(
