@@ -15,9 +15,12 @@ def iter_table(path: str | Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the stage that makes it first")
     previous = ""
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            key, _, value = line.rstrip("\n").partition(" ")
+            try:
+                key, _, value = line.decode().rstrip("\r\n").partition(" ")
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}:{number}: {line[:40]!r} is not UTF-8 text; write the file again") from error
             if not key:
                 raise UserError(f"{path}:{number}: the line has no key; remove it")
             if key == previous:
@@ -34,7 +37,7 @@ def read_table(path: str | Path) -> dict[str, str]:
     """Read ``key rest-of-line`` lines (wav.scp, utt2spk, text, ...); the rest may be empty, as in ``text``.
 
     Raises:
-        UserError: the file is missing, or a key is empty, repeated or out of C order (names the line).
+        UserError: the file is missing or not UTF-8, or a key is empty, repeated or out of C order (names the line).
     """
     return dict(iter_table(path))
 

@@ -12,6 +12,7 @@ import os
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from types import ModuleType
 from typing import IO
@@ -137,7 +138,7 @@ def _read_all(
     try:
         for utterance in wanted:
             name, _, offset = index[utterance].rpartition(":")
-            if not name or not offset.isdigit():
+            if not name or not offset.isdecimal():
                 raise UserError(f"{scp}: {utterance} has no ARK:OFFSET but {index[utterance]!r}")
             if opened is None or name != archive:
                 if opened is not None:
@@ -145,6 +146,8 @@ def _read_all(
                 archive, opened = name, _open(name, scp)
             opened.seek(int(offset))
             try:
+                if not opened.peek(1):  # kaldi_io takes the end of the file for an empty vector
+                    raise ValueError("the archive ends before it")
                 array = read(opened)
             except (AssertionError, ValueError, IndexError, UnicodeDecodeError) as error:
                 raise UserError(
@@ -157,7 +160,7 @@ def _read_all(
             opened.close()
 
 
-def _open(archive: str, scp: str | Path) -> IO[bytes]:
+def _open(archive: str, scp: str | Path) -> BufferedReader:
     try:
         return open(archive, "rb")
     except OSError as error:

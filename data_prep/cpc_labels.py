@@ -8,6 +8,7 @@ but for a last word ``doubtful`` (match_ids.py makes such a map).
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def read_id_map(path: str | Path) -> IdMap:
     doubtful: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         where, fields = f"{path}:{number}", line.split()
-        if len(fields) < 2 or not (fields[0].isascii() and fields[0].isdecimal()):
+        if len(fields) < 2 or not re.fullmatch(r"[0-9]{1,6}", fields[0]):
             raise UserError(f"{where}: {line[:80]!r} is not 'id PHONE'")
         index, phone = int(fields[0]), fields[1]
         if index >= PHONE_CLASSES:

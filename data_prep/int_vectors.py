@@ -7,6 +7,7 @@ time, and nothing is ever unpacked to the disk, so that names inside a zip file 
 from __future__ import annotations
 
 import gzip
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ MAX_KEY = 1024  # bytes of an id
 MAX_LABELS = 1 << 22  # of an utterance: 11 hours. A damaged length, or a line that a zip bomb makes, stops here
 MAX_LINE = 12 * MAX_LABELS  # bytes
 
-_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_GZIP = b"\x1f\x8b"
+_ZIPS = b"PK\x03\x04", b"PK\x05\x06"  # the second: with nothing in it
 _BINARY_INTEGER = np.dtype([("size", "i1"), ("value", "<i4")])  # Kaldi writes the size before each
 
 
@@ -49,8 +51,9 @@ def read_vectors(path: str | Path) -> Iterator[Vector]:
     try:
         with _open(path) as file:
             yield from _entries(file, path)
-    # gzip raises EOFError and zlib.error, zipfile BadZipFile and RuntimeError (encrypted, or a method unknown to it)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+    # gzip raises EOFError and zlib.error, zipfile those of its methods, BadZipFile, and RuntimeError (encrypted, or a
+    # method unknown to it)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
         raise UserError(f"{path}: unreadable, damaged or cut short ({error}); fetch it again") from error
 
 
@@ -62,9 +65,11 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         file: IO[bytes] = stack.enter_context(open(path, "rb"))
         magic = file.read(4)
         file.seek(0)
+        if not magic:
+            raise UserError(f"{path}: empty; fetch or make it again")
         if magic.startswith(_GZIP):
             file = cast(IO[bytes], stack.enter_context(gzip.open(file)))
-        elif magic == _ZIP:
+        elif magic in _ZIPS:
             archive = stack.enter_context(zipfile.ZipFile(file))
             file = stack.enter_context(archive.open(_only_text(archive, path)))
         yield file
@@ -125,6 +130,8 @@ def _key(file: IO[bytes], where: str) -> tuple[bytes, bytes]:
 def _text(line: bytes, where: str) -> np.ndarray:
     fields = line.split()
     try:
+        if b"_" in line:  # int() takes 1_0 for 10
+            raise ValueError
         return np.array([int(field) for field in fields], dtype=np.int32)
     except (ValueError, OverflowError) as error:
         wrong = next(field for field in fields if not _is_int32(field))
@@ -133,7 +140,7 @@ def _text(line: bytes, where: str) -> np.ndarray:
 
 def _is_int32(field: bytes) -> bool:
     try:
-        return -(1 << 31) <= int(field) < 1 << 31
+        return b"_" not in field and -(1 << 31) <= int(field) < 1 << 31
     except ValueError:
         return False
 

@@ -30,7 +30,7 @@ def read_kaldi_symbols(path: str | Path) -> dict[int, str]:
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             fields = line.split()
-            if len(fields) != 2 or not fields[1].isdecimal():
+            if len(fields) != 2 or not re.fullmatch(r"[0-9]{1,6}", fields[1]):
                 raise UserError(f"{path}:{number}: {line.strip()!r} is not 'phone id'")
             if int(fields[1]) in names:
                 raise UserError(f"{path}:{number}: {fields[0]} has the id of {names[int(fields[1])]}")
@@ -73,15 +73,32 @@ def transition_ids(model: str | Path, symbols: str | Path) -> IdMap:
 
 
 def read_alignments(folder: str | Path) -> Iterator[Vector]:
-    """Yield the vectors of ``ali.1.gz``, ``ali.2.gz``, ... of a folder, or of one such file."""
+    """Yield the vectors of ``ali.1.gz``, ``ali.2.gz``, ... of a folder, or of one such file.
+
+    Raises:
+        UserError: a folder that lacks one of them, or has another number of them than its ``num_jobs`` says.
+    """
     folder = Path(folder)
     if not folder.exists():
         raise UserError(f"{folder}: no such folder")
-    jobs = {path: re.fullmatch(r"ali\.(\d+)\.gz", path.name) for path in folder.glob("ali.*.gz")}
-    files = sorted((path for path, job in jobs.items() if job), key=lambda path: int(path.name.split(".")[1]))
-    if folder.is_file():
-        files = [folder]
-    if not files:
-        raise UserError(f"{folder}: no ali.1.gz in it; name a Kaldi alignment folder")
+    files = [folder] if folder.is_file() else [folder / f"ali.{job}.gz" for job in range(1, _jobs(folder) + 1)]
     for path in files:
         yield from read_vectors(path)
+
+
+def _jobs(folder: Path) -> int:
+    """How many jobs made an alignment folder; each left an ``ali.<job>.gz``."""
+    names = (re.fullmatch(r"ali\.([1-9]\d*)\.gz", path.name) for path in folder.glob("ali.*.gz"))
+    found = sorted(int(name[1]) for name in names if name)
+    if not found:
+        raise UserError(f"{folder}: no ali.1.gz in it; name a Kaldi alignment folder")
+    said = folder / "num_jobs"
+    text = said.read_text(encoding="utf-8", errors="replace").strip() if said.is_file() else str(found[-1])
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise UserError(f"{said}: {text[:80]!r} is not the number of jobs that made the alignment; correct it")
+    jobs = int(text)
+    if missing := next((job for job in range(1, jobs + 1) if job not in found), None):
+        raise UserError(f"{folder}: ali.{missing}.gz of {jobs} is missing; copy the whole folder, or align again")
+    if found[-1] > jobs:
+        raise UserError(f"{folder}: ali.{found[-1]}.gz is there, but num_jobs says {jobs}; remove the one that is old")
+    return jobs

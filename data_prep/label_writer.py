@@ -131,7 +131,7 @@ def timed_labels(where: str, intervals: Iterable[Interval], num_samples: int, sh
     """
     shifted = [Interval(max(0.0, start + shift), max(0.0, end + shift), phone) for start, end, phone in intervals]
     end = max((interval.end for interval in shifted), default=0.0)
-    if round(end * SAMPLE_RATE) > num_samples + MAX_FRAMES_OFF * HOP:
+    if end * SAMPLE_RATE > num_samples + MAX_FRAMES_OFF * HOP + 0.5:  # decimals can be half a sample off
         raise UserError(
             f"{where} ends at {end:.3f} s, its audio at {num_samples / SAMPLE_RATE:.3f} s; "
             "these labels belong to other audio"

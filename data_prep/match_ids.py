@@ -5,7 +5,8 @@
 SOURCE is the authors' converted_aligned_phones.txt or the zip file with it; the labels are DATA_DIR/phones.scp, as
 data_prep.align makes them, or --labels. Of all ways to give each of the 41 ids a phone of its own, the one is taken by
 which most frames agree. Written are the lines `id PHONE agreement frames`: agreement is the per cent of the id's frames
-that our labels give this phone. `doubtful` follows where that is no majority, or where the id never occurs.
+that our labels give this phone. `doubtful` follows where that is no majority, as where the id never occurs beside a
+label of ours.
 
 Then: python -m data_prep.import_labels cpc SOURCE DATA_DIR LANG_DIR --id-map id_map.txt
 """
@@ -90,7 +91,7 @@ def match(pairs: np.ndarray) -> list[Match]:
         pairs: (41 ids, 41 phones), from ``count_pairs``.
 
     Returns:
-        For each id what it means; an id that never occurs gets one of the phones that are left over.
+        For each id what it means; one that never occurs beside a label of ours gets a phone that is left over.
     """
     _, assigned = require("scipy.optimize", "analysis").linear_sum_assignment(pairs, maximize=True)
     matches = []
@@ -124,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{100 * agreeing / frames:.2f} % of {frames} frames agree")
     for index, row in enumerate(matches):
         if not row.frames:
-            log.warning("%d never occurs: it is given %s, which was left over", index, row.phone)
+            log.warning("%d never occurs beside a label of ours: it is given %s, which was left over", index, row.phone)
         elif row.doubtful:
             log.warning("%d: only %s %% of its frames are %s", index, row.share(row.agreeing), row.phone)
 

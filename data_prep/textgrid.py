@@ -6,6 +6,7 @@ and later export theirs. What is marked ``<eps>`` stays unlabelled.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -67,6 +68,8 @@ def read_textgrid(path: str | Path) -> tuple[list[Interval], float]:
                 path, names[0], len(intervals),
                 f"{name!r} at {start:.2f} s is none of sil, spn, {' '.join(ARPABET)}; align with MFA's english_us_arpa",
             )  # fmt: skip
+        if not 0 <= start <= end < math.inf:
+            _fail(path, names[0], len(intervals), f"{name!r} from {start} s to {end} s; export it again")
         intervals.append(Interval(float(start), float(end), phone))
     # praatio ends a tier without a word at the first interval that it cannot read.
     last = intervals[-1].end if intervals else float(tier.minTimestamp)
@@ -78,7 +81,7 @@ def read_textgrid(path: str | Path) -> tuple[list[Interval], float]:
 
 def _labels(path: Path, shift: float, num_samples: int) -> np.ndarray:
     intervals, end = read_textgrid(path)
-    if abs(round(end * SAMPLE_RATE) - num_samples) > MAX_FRAMES_OFF * HOP:
+    if not abs(end * SAMPLE_RATE - num_samples) <= MAX_FRAMES_OFF * HOP + 0.5:  # so that nan is refused too
         raise UserError(
             f"{path}: {path.stem} ends at {end:.3f} s, its audio at {num_samples / SAMPLE_RATE:.3f} s; "
             "these labels belong to other audio"

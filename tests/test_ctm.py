@@ -47,6 +47,7 @@ def test_missing_utterances_are_listed_and_refused(data):
         ("1-b 1 zero 0.05 SIL", "x.ctm:2: .*is not"),
         ("1-b 1 -1 0.05 SIL", "x.ctm:2: .*is not"),
         ("1-b 1 nan 0.05 SIL", "x.ctm:2: .*is not"),
+        ("1-b 1 0 1e308 SIL", "x.ctm: 1-b ends at 1.*its audio at 0.050 s"),
         ("1-b 1 0 0.05 ax", "x.ctm:2: ax is none of"),
         ("1-0 1 0 0.05 SIL", "x.ctm:2: out of order"),
         ("1-a 1 0 0.05 SIL", "x.ctm:2: out of order"),

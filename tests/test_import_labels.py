@@ -150,20 +150,20 @@ def test_a_kaldi_alignment_folder(folder, truth):
     )
     ids = {label: [3 * table[SYMBOLS[label]] - i for i in range(3)] for label in range(1, 42)}
     vectors = list(kaldi_vectors(truth, ids).items())
-    for job, part in (("1", vectors[:2]), ("2", vectors[2:4]), ("10", vectors[4:])):
+    for job, part in (("1", vectors[:2]), ("2", vectors[2:4]), ("3", vectors[4:])):
         lines = "".join(f"{name} {' '.join(map(str, ids))} \n" for name, ids in part)
         (folder / f"ali.{job}.gz").write_bytes(gzip.compress(lines.encode()))
     imported, symbols = run_import(folder, "kaldi-ali", folder)
     same(imported, truth, edges=True)
     assert symbols == SYMBOLS
-    (folder / "ali.3.gz").write_bytes(gzip.compress(b"lbi-1-a 9999" + b" 1" * 97 + b"\n"))
-    with pytest.raises(UserError, match=r"ali.3.gz:1: lbi-1-a has the id 9999 at frame 0: .*made with another model"):
-        run_import(folder, "kaldi-ali", folder / "ali.3.gz")
+    (folder / "ali.4.gz").write_bytes(gzip.compress(b"lbi-1-a 9999" + b" 1" * 97 + b"\n"))
+    with pytest.raises(UserError, match=r"ali.4.gz:1: lbi-1-a has the id 9999 at frame 0: .*made with another model"):
+        run_import(folder, "kaldi-ali", folder / "ali.4.gz")
     with pytest.raises(UserError, match="no ali.1.gz in it"):
         run_import(
             folder, "kaldi-ali", folder / "data", "--model", folder / "final.mdl", "--symbols", folder / "phones.txt"
         )
-    (folder / "ali.3.gz").write_bytes(gzip.compress(b"lbi-1-a" + b" 1" * 98 + b"\n"))
+    (folder / "ali.4.gz").write_bytes(gzip.compress(b"lbi-1-a" + b" 1" * 98 + b"\n"))
     with pytest.raises(UserError, match="1-a is labelled twice"):
         run_import(folder, "kaldi-ali", folder)
 

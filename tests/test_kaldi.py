@@ -70,9 +70,10 @@ def test_missing_and_damaged_entries_are_named(tmp_path, vectors):
     with pytest.raises(UserError, match="9-z"):
         list(read_int_vectors(tmp_path / "a.scp", ["1-a", "9-z"]))
     data = (tmp_path / "a.ark").read_bytes()
-    (tmp_path / "a.ark").write_bytes(data[:-8])
-    with pytest.raises(UserError, match="é-7"):
-        list(read_int_vectors(tmp_path / "a.scp"))
+    for size in range(len(data)):
+        (tmp_path / "a.ark").write_bytes(data[:size])
+        with pytest.raises(UserError, match="a.ark: no integer vector for .* at byte"):
+            list(read_int_vectors(tmp_path / "a.scp"))
     (tmp_path / "a.ark").unlink()
     with pytest.raises(UserError, match="a.ark"):
         list(read_int_vectors(tmp_path / "a.scp"))

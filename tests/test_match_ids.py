@@ -120,7 +120,7 @@ def test_doubtful_ids_are_marked_and_named(tmp_path, truth, caplog, capsys):
     main([str(tmp_path / "theirs.txt"), str(data), "--to", str(tmp_path / "id_map.txt")])
     spn = int(HIDDEN[1])
     assert read_map(tmp_path / "id_map.txt")[spn] == ["SPN", "0.0", "0", "doubtful"]
-    assert f"{spn} never occurs: it is given SPN, which was left over" in caplog.text
+    assert f"{spn} never occurs beside a label of ours: it is given SPN, which was left over" in caplog.text
     assert capsys.readouterr().out.count("doubtful") == 1
     map_option = ["--id-map", str(tmp_path / "id_map.txt")]
     import_labels(["cpc", str(tmp_path / "theirs.txt"), str(data), str(tmp_path / "lang"), *map_option])

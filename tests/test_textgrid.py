@@ -79,6 +79,16 @@ def line(part, skip=0, text=GOOD):
     return [number for number, line in enumerate(text.splitlines(), 1) if part in line][skip]
 
 
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("end", ["nan", "1e400", "1e308"])
+def test_times_that_are_no_times(tmp_path, form, end):
+    for text in (form([("phones", PHONES)], end), form([("phones", [*PHONES[:-1], (0.08, end, "sil")])])):
+        (tmp_path / "x.TextGrid").write_text(text)
+        ((name, label),) = label_textgrids(tmp_path)
+        with pytest.raises(UserError, match=f"{name}.TextGrid"):
+            label(1_600)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
