@@ -1,4 +1,4 @@
-"""CTM files of phones: ``utterance channel start duration phone`` lines, times in seconds, sorted."""
+"""CTM files of phones: ``utterance channel start duration phone [confidence]`` lines, times in seconds, sorted."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from data_prep.phone_names import phone_of
 from data_prep.phones import PHONE_ID, Interval
 
 
-def read_ctm(path: str | Path) -> Iterator[tuple[str, list[Interval]]]:
-    """Yield each utterance's intervals; phones are those of ``phone_names.phone_of``: no stress, sp is SIL, ...
+def read_ctm(path: str | Path) -> Iterator[tuple[str, list[tuple[Interval, bool]]]]:
+    """Yield each utterance's intervals, each with whether its limits are sure: no confidence, or one of 1 or above.
+
+    Phones are those of ``phone_names.phone_of``: no stress, sp is SIL, ...
 
     Raises:
         UserError: the first line that is no CTM line, names an unknown phone or is out of order (names the line).
     """
     for utterance, lines in groupby(_read_lines(Path(path)), key=lambda line: line[0]):
-        yield utterance, [interval for _, interval in lines]
+        yield utterance, [(interval, sure) for _, interval, sure in lines]
 
 
-def _read_lines(path: Path) -> Iterator[tuple[str, Interval]]:
+def _read_lines(path: Path) -> Iterator[tuple[str, Interval, bool]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     last, last_start = "", 0.0
@@ -44,10 +46,18 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Interval]]:
             if (utterance, start) < (last, last_start):
                 raise UserError(f"{path}:{number}: out of order; LC_ALL=C sort -s -k1,1 -k3,3n -o {path} {path}")
             last, last_start = utterance, start
-            yield utterance, Interval(start, start + duration, phone)
+            yield utterance, Interval(start, start + duration, phone), _is_sure(fields[5:])
+
+
+def _is_sure(confidence: list[str]) -> bool:
+    try:
+        return not confidence or float(confidence[0]) >= 1
+    except ValueError:  # some scorers write NA
+        return True
 
 
 def label_ctm(path: str | Path, shift: float = 0.0) -> Iterator[Labelled]:
     """Yield what ``write_labels`` wants of each utterance; ``shift``: seconds to add to every time."""
-    for utterance, intervals in read_ctm(path):
+    for utterance, phones in read_ctm(path):
+        intervals = [interval for interval, _ in phones]
         yield utterance, partial(timed_labels, f"{path}: {utterance}", intervals, shift=shift)

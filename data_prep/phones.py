@@ -62,6 +62,19 @@ def labels_from_intervals(intervals: Iterable[Interval], num_samples: int) -> np
     return labels
 
 
+def intervals_from_labels(labels: np.ndarray, num_samples: int) -> list[Interval]:
+    """The runs of equal labels as intervals, those of ``<eps>`` too: what ``labels_from_intervals`` undoes.
+
+    A boundary lies half-way between the centres of its two frames, at sample 160 t - 1. The intervals cover the
+    utterance: the first starts at 0, the last ends with the audio. No frames, no intervals.
+    """
+    if not len(labels):
+        return []
+    firsts = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist()]
+    limits = [0.0, *((HOP * frame - 1) / SAMPLE_RATE for frame in firsts[1:]), num_samples / SAMPLE_RATE]
+    return [Interval(start, end, SYMBOLS[labels[frame]]) for start, end, frame in zip(limits, limits[1:], firsts)]
+
+
 def _first_frame(seconds: float) -> int:
     """The first frame whose centre is at or after this time."""
     return max(0, -((CENTRE - round(seconds * SAMPLE_RATE)) // HOP))

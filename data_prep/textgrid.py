@@ -1,4 +1,4 @@
-"""Phones from Praat TextGrids as the Montreal Forced Aligner writes them: one file an utterance, named by its id.
+"""Phones in Praat TextGrids as the Montreal Forced Aligner writes them: one file an utterance, named by its id.
 
 The tier is ``phones`` (with MFA's speaker tiers, ``<speaker> - phones``). Blank intervals of it are silence: so MFA 2
 and later export theirs. What is marked ``<eps>`` stays unlabelled.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +16,7 @@ from typing import NoReturn
 import numpy as np
 
 from cpc_speech.errors import UserError, require
+from cpc_speech.files import atomic_write
 from data_prep.label_writer import MAX_FRAMES_OFF, Labelled, timed_labels
 from data_prep.phone_names import phone_of
 from data_prep.phones import ARPABET, HOP, SAMPLE_RATE, Interval
@@ -77,6 +78,15 @@ def read_textgrid(path: str | Path) -> tuple[list[Interval], float]:
         reason = f"{names[0]!r} ends at {tier.maxTimestamp:.2f} s, its intervals at {last:.2f} s; export it again"
         _fail(path, names[0], len(intervals), reason)
     return intervals, float(tier.maxTimestamp)
+
+
+def write_textgrid(path: str | Path, intervals: Sequence[Interval], seconds: float) -> None:
+    """Write one tier ``phones`` from 0 to ``seconds`` in Praat's long text format; the intervals must leave no gap."""
+    textgrid = require("praatio.textgrid", "align")
+    grid = textgrid.Textgrid()
+    grid.addTier(textgrid.IntervalTier(TIER, list(intervals), 0, seconds))
+    with atomic_write(path) as file:  # praatio opens files by name
+        grid.save(file.name, "long_textgrid", includeBlankSpaces=True)
 
 
 def _labels(path: Path, shift: float, num_samples: int) -> np.ndarray:

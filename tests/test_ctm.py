@@ -7,6 +7,7 @@ import pytest
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors
+from data_prep.ctm import read_ctm
 from data_prep.import_labels import main
 from data_prep.phones import PHONE_ID
 
@@ -21,6 +22,18 @@ def run_ctm(data, text, *options):
     (data.parent / "x.ctm").write_text(text)
     main(["ctm", str(data.parent / "x.ctm"), str(data), str(data.parent / "lang"), *options])
     return {name: vector.tolist() for name, vector in read_int_vectors(data / "phones.scp")}
+
+
+def test_a_confidence_below_1_marks_a_guess(tmp_path):
+    lines = [f"1-a 1 0.{tenth} 0.1 AA {confidence}" for tenth, confidence in enumerate(("", "1.00", "0.50", "NA", "0"))]
+    (tmp_path / "x.ctm").write_text("\n".join(lines))
+    assert [sure for _, phones in read_ctm(tmp_path / "x.ctm") for _, sure in phones] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_labels(data):

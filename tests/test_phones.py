@@ -13,6 +13,7 @@ from data_prep.phones import (
     NUMBERED,
     SYMBOLS,
     Interval,
+    intervals_from_labels,
     labels_from_intervals,
     read_symbols,
     strip_stress,
@@ -53,6 +54,22 @@ def test_labels_equal_a_lookup_of_every_sample(seed):
     labels = labels_from_intervals(intervals, samples)
     assert labels.dtype == np.int32
     assert labels.tolist() == [phone_at[160 * t + 79] for t in range(samples // 160)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_frames_become_intervals_and_frames_again(seed):
+    random = np.random.default_rng(seed)
+    samples = int(random.integers(0, 4_000))
+    labels = np.repeat(random.integers(0, len(SYMBOLS), 30), random.integers(1, 5, 30))[: samples // 160]
+    labels = labels.astype(np.int32)
+    intervals = intervals_from_labels(labels, samples)
+    assert labels_from_intervals([x for x in intervals if x.phone != "<eps>"], samples).tolist() == labels.tolist()
+    # without gap from end to end, each boundary half-way between the centres of the frames beside it
+    assert all(left.end == right.start and left.phone != right.phone for left, right in zip(intervals, intervals[1:]))
+    if len(labels):
+        assert (intervals[0].start, intervals[-1].end) == (0, samples / 16_000)
+    changes = [t for t in range(1, len(labels)) if labels[t] != labels[t - 1]]
+    assert [x.start for x in intervals[1:]] == [((160 * t - 81) + (160 * t + 79)) / 2 / 16_000 for t in changes]
 
 
 def test_ten_millisecond_grids_fall_on_frames():

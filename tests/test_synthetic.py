@@ -67,10 +67,10 @@ def test_labels_cover_every_frame_and_pauses_are_quiet(corpus):
     ctm = dict(read_ctm(corpus / "synthetic.ctm"))
     assert len(ctm) == len(list(corpus.glob("synthetic/*/*/*.flac")))
     quiet, loud = [], []
-    for utterance, intervals in ctm.items():
+    for utterance, phones in ctm.items():
         reader, chapter, _ = utterance.split("-")
         audio, _ = soundfile.read(corpus / "synthetic" / reader / chapter / f"{utterance}.flac")
-        labels = labels_from_intervals(intervals, len(audio))
+        labels = labels_from_intervals([interval for interval, _ in phones], len(audio))
         assert (labels > 0).all()
         power = (audio[: len(labels) * 160].reshape(-1, 160) ** 2).mean(axis=1)
         inner = (labels[:-2] == 1) & (labels[1:-1] == 1) & (labels[2:] == 1)
