@@ -1,16 +1,16 @@
 """Export a data directory's phone labels: as a CTM, TextGrids, Kaldi's phones by frame, or the CPC authors' file.
 
-python -m data_prep.export_labels FORMAT DATA_DIR LANG_DIR TO
+python -m data_prep.export_labels FORMAT DATA_DIR TO
 
     FORMAT      TO
     ctm         a file of `utterance channel start duration phone` lines; unlabelled frames are left out
     textgrid    a folder, one <utterance>.TextGrid each for Praat, tier `phones`, unlabelled stretches marked <eps>
-    kaldi       a text archive, one id of LANG_DIR/phones.txt a frame of 10 ms, 0 where unlabelled
+    kaldi       a text archive, one id of lang/phones.txt a frame of 10 ms, 0 where unlabelled
     cpc         the authors' converted_aligned_phones.txt, one id a frame of Kaldi's snip-edges: 0..40 = label - 1
 
 DATA_DIR has phones.scp, which is what is exported, and utt2num_samples. A boundary is put half-way between the centres
 of its two frames. data_prep.import_labels with the same FORMAT gives back identical labels (kaldi: with
-`--symbols LANG_DIR/phones.txt --no-snip-edges`), but for what a format cannot hold: a CTM has no line of an utterance
+`--symbols lang/phones.txt --no-snip-edges`), but for what a format cannot hold: a CTM has no line of an utterance
 without any label, and Kaldi's snip-edges has no frame nearest to our first, nor to our last if less than half a frame
 of audio follows it: these come back unlabelled from cpc.
 """
@@ -27,11 +27,10 @@ from tqdm import tqdm
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
-from data_prep import cpc_labels
 from data_prep.frame_labels import num_kaldi_frames
 from data_prep.label_sets import Labels, read_label_set
 from data_prep.phone_names import UNLABELLED
-from data_prep.phones import SAMPLE_RATE, Interval, intervals_from_labels, read_symbols
+from data_prep.phones import NUMBERED, SAMPLE_RATE, Interval, intervals_from_labels, read_symbols
 from data_prep.textgrid import write_textgrid
 
 Utterance = tuple[str, int, Labels]  # id, number of samples, labels
@@ -100,26 +99,19 @@ def labelled(data_dir: Path) -> Iterator[Utterance]:
         log.warning("%s: %d utterances have no labels and were left out", data_dir, len(num_samples) - count)
 
 
-def check_symbols(lang_dir: Path, name: str) -> None:
-    """Refuse to write names or ids of phones for labels that are none; the authors' can only go back to cpc."""
-    symbols = "".join(f"{symbol} {index}\n" for index, symbol in enumerate(cpc_labels.SYMBOLS))
-    path = lang_dir / "phones.txt"
-    if not path.is_file() or path.read_text(encoding="utf-8") != symbols:
-        read_symbols(lang_dir)
-    elif name != "cpc":
-        raise UserError(f"{path}: these are the authors' ids, whose phones are unknown; only cpc can hold them")
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="data_prep.export_labels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("format", choices=FORMATS)
     parser.add_argument("data_dir", type=Path)
-    parser.add_argument("lang_dir", type=Path)
     parser.add_argument("to", type=Path)
     options = parser.parse_args(argv)
-    check_symbols(options.lang_dir, options.format)
+    if options.format != "cpc" and read_symbols(options.data_dir) == NUMBERED:
+        raise UserError(
+            f"{options.data_dir}: these labels are the authors' ids, whose phones are unknown: only cpc can hold them; "
+            "or import them again with --id-map"
+        )
     FORMATS[options.format](labelled(options.data_dir), options.to)
 
 
