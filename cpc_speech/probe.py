@@ -4,11 +4,17 @@
     python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --representation z
     python -m cpc_speech.probe --data data/mini --exp exp/baselines --representation mfcc
     python -m cpc_speech.probe --data data/mini --exp exp/baselines --representation random --config conf/cpc.yaml
+    python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --label-shift -3 -2 -1 0 1 2 3
+    python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --labels exp/align/pocketsphinx/labels
 
 The paper names no optimiser. Ours: inputs standardised on the train split, Adam with the rate falling to zero,
 one probe for every rate of a fixed grid in the same passes over the data; dev chooses among them, and test is
 read once, by the chosen one. Leaves --exp/probes/<representation>.<task>.linear.json and, beside it, the chosen
 probe itself: .pt (cpc_speech/classifier.py).
+
+--labels and --label-shift probe phones alone, with labels of another folder or moved by so many frames of 10 ms: by +1,
+frame t is to be named what frame t - 1 is, so a causal network may hear 10 ms more of it. They leave
+--exp/probes/labels/<representation>.<who made the labels>.<shift>.json.
 """
 
 from __future__ import annotations
@@ -37,7 +43,7 @@ from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import MFCC, CPCFrames, Representation
 from cpc_speech.scores import Score, save_score
-from cpc_speech.tasks import Task, load_splits, load_task
+from cpc_speech.tasks import Task, labels_by, load_splits, load_task
 
 log = logging.getLogger(__name__)
 
@@ -56,29 +62,40 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--task", choices=("phone", "speaker"), action="append", help="both unless given")
     parser.add_argument("--probe-context", choices=("utterance", "window"), default="utterance",
                         help="carry the context through the utterance, or start afresh every window")  # fmt: skip
+    parser.add_argument("--labels", type=Path, metavar="DIR", help="with phones.scp; default: the data directory's")
+    parser.add_argument("--label-shift", type=int, nargs="+", metavar="FRAMES", help="one probe for each")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    if about_labels := bool(args.labels or args.label_shift):
+        if args.task == ["speaker"]:
+            raise UserError("--labels and --label-shift are about phones; leave out --task speaker")
+        args.task = ["phone"]
 
     representation, facts = make_representation(args.representation, args.exp, args.config, args.probe_context)
     audio, splits = load_splits(args.data)
-    tasks = [load_task(name, args.data, audio, splits) for name in args.task or ("phone", "speaker")]
+    tasks = [load_task(name, args.data, audio, splits, args.labels) for name in args.task or ("phone", "speaker")]
     name = args.representation + ("" if args.probe_context == "utterance" else ".window")
     store = FeatureStore.extract(args.exp / "features" / f"{name}.f16", audio, representation)
     try:
         store.standardise(splits["train"])
         set_matmul_precision("fp32")  # every row's classifier, whatever its network ran in
-        for task in tasks:
-            score, chosen, fitted = probe(store, task, args.seed)
-            log.info("%s, %s: %.2f %% of test frames", name, task.name, score.accuracy)
+        for task, shift in [(task, shift) for task in tasks for shift in args.label_shift or [0]]:
+            made_by = labels_by(args.labels or args.data) if task.name == "phone" else None
+            moved = task.shifted(shift) if shift else task
             results = args.exp / "probes" / f"{name}.{task.name}.linear.json"
-            save_classifier(results.with_suffix(".pt"), chosen, task, store.mean, store.std)
+            if about_labels:
+                results = args.exp / "probes" / "labels" / f"{name}.{made_by}.{shift:+d}.json"
+            score, chosen, fitted = probe(store, moved, args.seed)
+            log.info("%s: %.2f %% of test frames", results.stem, score.accuracy)
+            if not about_labels:
+                save_classifier(results.with_suffix(".pt"), chosen, task, store.mean, store.std)
             save_score(
                 results,
                 score,
                 {
                     "row": args.representation, "task": task.name, "probe": "linear", "classes": task.classes,
-                    "probe_context": args.probe_context, "majority": task.majority(), "probe_seed": args.seed,
-                    **facts, **fitted, **provenance(),
+                    "probe_context": args.probe_context, "majority": moved.majority(), "probe_seed": args.seed,
+                    "labels": made_by, "label_shift": shift, **facts, **fitted, **provenance(),
                 },
             )  # fmt: skip
     finally:

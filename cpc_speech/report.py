@@ -21,6 +21,7 @@ from cpc_speech.datadir import read_list, read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.infonce import PAPER_SETTINGS
+from cpc_speech.label_report import comparisons, label_probes, section
 from cpc_speech.metrics import read_metrics
 from cpc_speech.provenance import provenance
 from cpc_speech.scores import Score, load_score
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     text = "\n".join([f"# {args.title}", "", *page(results, args.exp, args.data, args.command)]) + "\n"
     with atomic_write(args.write / "results.json") as file:
-        json.dump([_object(result) for result in results], file, indent=1)
+        json.dump([*map(_object, results), *_label_objects(args.exp)], file, indent=1)
         file.write("\n")
     with atomic_write(args.write / "RESULTS.md") as file:
         file.write(text)
@@ -159,6 +160,9 @@ def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable
     )
     yield ""
     yield from _differences(results)
+    phones = [(result.row, result.exp, result.facts) for result in results if result.task == "phone"]
+    phones += [(row_label(facts), path, facts) for path, facts in label_probes(exp)]
+    yield from section(exp, data, phones)
     yield from _pretraining(trained)
     yield from _how(results, trained, command)
 
@@ -267,8 +271,22 @@ def _object(result: Result) -> dict[str, Any]:
         "accuracy": round(facts["accuracy"], 3), "ci95": [round(low, 3), round(high, 3)],
         "seed": result.seed, "updates": facts.get("updates"), "config": facts.get("config"), "commit": facts["commit"],
         "candidates": result.candidates, "experiment": result.exp.name, "probe_context": facts["probe_context"],
-        "learning_rate": facts.get("learning_rate"), "command": facts["command"], "machine": facts["machine"],
+        "learning_rate": facts.get("learning_rate"), "labels": facts.get("labels"), "command": facts["command"],
+        "machine": facts["machine"],
     }  # fmt: skip
+
+
+def _label_objects(exp: Path) -> Iterable[dict[str, Any]]:
+    """What the section on phone labels is made of."""
+    for name, found in comparisons(exp).items():
+        kept = {key: found[key] for key in ("utterances", "frames", "boundaries")}
+        yield {"table": "label comparison", "row": name, "reference": Path(found["a"]).name, **kept}
+    for path, facts in label_probes(exp):
+        keys = ("labels", "label_shift", "accuracy", "ci95", "learning_rate", "commit", "command", "machine")
+        yield {
+            "table": "labels", "row": row_label(facts), "task": "phone", "experiment": path.name,
+            **{key: facts[key] for key in keys},
+        }  # fmt: skip
 
 
 def _cell(result: Result | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,3 +104,9 @@ def load_task(
         )
     targets = [np.full(count, number[speaker]) for speaker, count in zip(audio.speakers, frames)]
     return Task(name, len(speakers), targets, splits)
+
+
+def labels_by(folder: Path) -> str:
+    """Who made the phone labels in a folder, as stage 2 has noted beside them."""
+    path = folder / "labels.json"
+    return json.loads(path.read_text(encoding="utf-8"))["by"] if path.is_file() else "unknown"

@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     utterances, symbols = read(options)
     to = options.to or options.data_dir
     missing = write_labels(
-        f"{options.source.name} ({options.format})",
+        options.source.name,
         options.source, utterances, options.data_dir, options.lang_dir, symbols, to,
     )  # fmt: skip
     for name in ALIGNERS_OWN:  # of the alignment whose labels these replace
