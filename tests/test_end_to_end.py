@@ -54,13 +54,15 @@ def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(corpus: Path) -> list[str]:
-    return ["--corpus", str(corpus), "--supervised-updates", "4", "--models", "mixed_speaker same_speaker"]
+    labels = ["--compare", "pocketsphinx", "--label-shifts", "-1 0 1"]
+    return ["--corpus", str(corpus), "--supervised-updates", "4", "--models", "mixed_speaker same_speaker", *labels]
 
 
 def accuracies(work: Path) -> dict[tuple[str, str], float]:
     results = json.loads((work / "exp" / "report" / "results.json").read_text())
-    assert all(0 <= result["ci95"][0] <= result["accuracy"] <= result["ci95"][1] <= 100 for result in results)
-    return {(result["row"], result["task"]): result["accuracy"] for result in results}
+    probes = [result for result in results if result["table"] == 1]
+    assert all(0 <= result["ci95"][0] <= result["accuracy"] <= result["ci95"][1] <= 100 for result in probes)
+    return {(result["row"], result["task"]): result["accuracy"] for result in probes}
 
 
 def test_train_clean_100(undisturbed: Path) -> None:
@@ -75,6 +77,20 @@ def test_train_clean_100(undisturbed: Path) -> None:
     page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
     assert "| CPC, mixed speaker |" in page
     assert "recipes/librispeech100/run.sh --corpus /path/to/LibriSpeech " in page
+
+
+def test_phone_labels(undisturbed: Path) -> None:
+    """The corpus is aligned by the default aligner and by --compare's; both are probed, and moved labels as well."""
+    page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
+    assert re.search(r"\nBy gmm: (\d+) utterances, [\d,]+ frames of 10 ms, 0 of them unlabelled; 0 utterances", page)
+    assert re.search(r"\n\| pocketsphinx \| \d+ \| \d\d\.\d \| ", page)
+    assert "\n| | gmm | pocketsphinx |\n" in page and "\n| | -1 | 0 | +1 | best beside 0 |\n" in page
+    results = json.loads((undisturbed / "exp" / "report" / "results.json").read_text())
+    moved = {(r["row"], r["labels"], r["label_shift"]) for r in results if r["table"] == "labels"}
+    rows = ("MFCC, 13", "CPC, mixed speaker", "CPC, same speaker")
+    assert moved == {(row, *how) for row in rows for how in [("gmm", -1), ("gmm", 0), ("gmm", 1), ("pocketsphinx", 0)]}
+    [compared] = [r for r in results if r["table"] == "label comparison"]
+    assert compared["row"] == "pocketsphinx" and compared["frames"]["agreement_percent"] > 50
 
 
 def test_interrupted_in_every_stage(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
