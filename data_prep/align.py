@@ -31,7 +31,7 @@ from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
-from data_prep.ctm import label_ctm
+from data_prep.ctm import ctm_lines, label_ctm
 from data_prep.dropped import report_dropped
 from data_prep.label_writer import write_labels
 from data_prep.lexicon import Pronunciations, build_lexicon, count_words, write_unknown
@@ -146,9 +146,7 @@ def _align_chunk(tasks: list[Task]) -> dict[str, dict[str, str]]:
         except AlignmentError as error:
             dropped[utterance] = str(error)
             continue
-        lines[utterance] = "".join(
-            f"{utterance} 1 {start:.6f} {end - start:.6f} {phone}\n" for start, end, phone in intervals
-        )
+        lines[utterance] = ctm_lines(utterance, intervals)
     return {"ctm": lines, "dropped": dropped}
 
 
