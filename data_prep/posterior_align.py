@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -38,6 +39,8 @@ from data_prep.phone_names import UNLABELLED
 from data_prep.phones import HOP, PHONE_ID, SAMPLE_RATE, SILENCE, SYMBOLS, Interval, labels_from_intervals
 
 SILENCE_CLASS = PHONE_ID[SILENCE] - 1
+# Not pip's: the wheel that it finds from any Python is for 3.9 and an old torch.
+K2_HELP = "k2 needs a build for this Python and torch, see https://k2-fsa.github.io/k2/installation/"
 WORK = "posterior_align"  # folder of the data directory for what is not yet whole
 
 # From an utterance and its scores (T, 41) to (class, first frame) segments; raises AlignmentError.
@@ -96,11 +99,7 @@ def align(
 
 
 def words_by_k2(texts: Mapping[str, str], pronunciations: Pronunciations) -> Engine:
-    """The engine that aligns an utterance's words, of whose variants and silences k2 finds the best.
-
-    Raises:
-        ImportError: there is no k2 that loads.
-    """
+    """The engine that aligns an utterance's words, of whose variants and silences k2 finds the best."""
     from data_prep import k2_align
 
     classes = {
@@ -123,7 +122,7 @@ def phones_by_torchaudio(phones: Mapping[str, Sequence[int]]) -> Engine:
 
     def engine(utterance: str, scores: Tensor) -> list[tuple[int, int]]:
         if not phones.get(utterance):
-            raise AlignmentError("no labels that name its phones, which only k2 could do without")
+            raise AlignmentError("no labels that name its phones, which k2 would do without")
         path = linear_align.best_path(scores, phones[utterance], SILENCE_CLASS)
         return _roomy(path, f"its {len(phones[utterance])} phones", scores)
 
@@ -155,28 +154,35 @@ def phones_of_labels(labels: Mapping[str, np.ndarray], ctm: Path) -> dict[str, l
 
 
 def choose_engine(name: str, data_dir: Path, labels: Mapping[str, np.ndarray], oov: str) -> Engine:
-    """``k2``, ``linear``, or for ``auto`` the first of them that this environment has; the log says which."""
-    if name in ("auto", "k2"):
-        try:
-            import k2  # noqa: F401  # before the lexicon, which takes a while
+    """``k2``, ``linear``, or for ``auto`` the first of them that this environment has; the log says which.
 
-            texts = read_table(data_dir / "text")
-            words = count_words(texts)
-            lexicon = build_lexicon(words, oov)
-            write_unknown(data_dir / "oov.txt", lexicon, words)
-            log.info("aligning words by k2: all variants of the lexicon, silence or none around each word")
-            return words_by_k2(texts, lexicon.pronunciations)
-        except ImportError as error:
-            remedy = (
-                "it needs a build for this Python and torch, see https://k2-fsa.github.io/k2/installation/; "
-                "--engine linear does without"
+    Raises:
+        UserError: k2 is asked for and cannot be imported, or what the engine starts from is not there.
+    """
+    missing = None if name == "linear" else _why_no_k2()
+    if name == "k2" and missing:
+        raise UserError(missing)
+    if name == "linear" or missing:
+        if not labels:
+            raise UserError(
+                f"{data_dir}/phones.scp: no labels yet, whose phones could be aligned; {missing or K2_HELP}"
             )
-            if name == "k2":
-                raise UserError(f"k2 cannot be imported ({error}): {remedy}") from error
-            log.info("there is no k2 (%s): aligning the phones of the labels there are by torchaudio", error)
-    else:
-        log.info("aligning the phones of the labels there are by torchaudio")
-    return phones_by_torchaudio(phones_of_labels(labels, data_dir / "phones.ctm"))
+        log.info("%saligning the phones of the labels there are, by torchaudio", f"{missing}; " if missing else "")
+        return phones_by_torchaudio(phones_of_labels(labels, data_dir / "phones.ctm"))
+    log.info("aligning words by k2: all variants of the lexicon, silence or none around each word")
+    texts = read_table(data_dir / "text")
+    words = count_words(texts)
+    lexicon = build_lexicon(words, oov)
+    write_unknown(data_dir / "oov.txt", lexicon, words)
+    return words_by_k2(texts, lexicon.pronunciations)
+
+
+def _why_no_k2() -> str | None:
+    try:
+        import k2  # noqa: F401
+    except ImportError as error:
+        return f"k2 cannot be imported ({error}): {K2_HELP}"
+    return None
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -214,7 +220,7 @@ def main(argv: list[str] | None = None) -> None:
     write_labels(ctm, label_ctm(ctm), data_dir, options.lang_dir)
     for name in ("phones.ctm", "align.dropped", "align.scores"):
         os.replace(work / name, data_dir / name)
-    work.rmdir()
+    shutil.rmtree(work)
     if frames:
         log.info("%.2f %% of %d frames keep their label", 100 * kept / frames, frames)
 
