@@ -1,11 +1,13 @@
 """Forced alignment of every utterance to 41 classes.
 
-python -m data_prep.align DATA_DIR LANG_DIR --aligner gmm|pocketsphinx --work DIR [--lexicon FILE] [--oov espeak|spn]
-    [--nj N] [--max-dropped N] [--to DIR]
+python -m data_prep.align DATA_DIR LANG_DIR --aligner gmm|pocketsphinx|posterior --work DIR [--lexicon FILE]
+    [--oov espeak|spn] [--posteriors DIR] [--nj N] [--max-dropped N] [--to DIR]
 
     gmm           a monophone GMM-HMM trained on these very utterances, by Kaldi's own code; for any voice, microphone
                   or language whose lexicon has these phones
     pocketsphinx  an American English triphone model that comes with its package
+    posterior     scores of frames by a probe or the supervised network, --posteriors DIR of cpc_speech.posteriors: with
+                  k2 of the words, without it of the phones that DATA_DIR's present labels have
 
 reads DATA_DIR/text and the packed audio; writes LANG_DIR/phones.txt and, in DATA_DIR or the folder given by --to,
 
@@ -33,15 +35,19 @@ from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
-from data_prep import gmm_align, pocketsphinx_align
+from data_prep import gmm_align, pocketsphinx_align, posterior_align
 from data_prep.alignment import Job
-from data_prep.ctm import label_ctm
+from data_prep.ctm import ctm_lines, label_ctm
 from data_prep.dropped import report_dropped
 from data_prep.label_writer import write_labels
 from data_prep.lexicon import CMUDICT, build_lexicon, count_words, write_unknown
 from data_prep.phones import SAMPLE_RATE
 
-ALIGNERS = {"gmm": gmm_align.align_corpus, "pocketsphinx": pocketsphinx_align.align_corpus}
+ALIGNERS = {
+    "gmm": gmm_align.align_corpus,
+    "pocketsphinx": pocketsphinx_align.align_corpus,
+    "posterior": posterior_align.align_corpus,
+}
 # An outlier's score lies this many standard deviations below the median; the deviation is 1.4826 times the median
 # absolute deviation, which is what it is for normal scores and which outliers hardly move.
 OUTLIER_DEVIATIONS = 5.0
@@ -73,12 +79,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="keeps what is done")
     parser.add_argument("--to", type=Path, metavar="DIR", help="where the labels go (default: DATA_DIR)")
     parser.add_argument("--lexicon", default=CMUDICT, metavar="FILE", help="word phone phone ... (default: cmudict)")
+    parser.add_argument("--posteriors", type=Path, metavar="DIR", help="posterior: scores of frames")
     parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: CPUs)")
     parser.add_argument("--oov", choices=("espeak", "spn"), default="espeak", help="words outside the lexicon")
     parser.add_argument("--max-dropped", type=int, default=0, metavar="N", help="utterances that may stay unaligned")
     options = parser.parse_args(argv)
     if options.nj < 1:
         raise UserError(f"--nj {options.nj}: at least one process is needed")
+    if (options.aligner == "posterior") != bool(options.posteriors):
+        raise UserError("--aligner posterior needs --posteriors, and no other aligner takes it")
     data_dir, to = options.data_dir, options.to or options.data_dir
     audio = PackedAudio(data_dir)
     texts = read_table(data_dir / "text")
@@ -88,26 +97,29 @@ def main(argv: list[str] | None = None) -> None:
     write_unknown(to / "oov.txt", lexicon, words)
 
     spoken = {place: words for place, words in transcripts.items() if words}
-    job = Job(data_dir, audio, spoken, lexicon.pronunciations, options.work, options.nj)
+    job = Job(data_dir, audio, spoken, lexicon.pronunciations, options.work, options.nj, options.posteriors)
     dropped = {audio.utterances[place]: "no words in text" for place in transcripts if place not in spoken}
     scores: dict[str, float] = {}
-    ctm, start = to / "phones.ctm", time.monotonic()
-    with atomic_write(ctm) as file:
-        for place, intervals, score, reason in ALIGNERS[options.aligner](job):
-            utterance = audio.utterances[place]
-            if reason:
-                dropped[utterance] = reason
-                continue
-            scores[utterance] = score
-            for begin, end, phone in intervals:
-                file.write(f"{utterance} 1 {begin:.6f} {end - begin:.6f} {phone}\n")
-    log.info("%.2f h of audio took %.0f s", audio.num_samples.sum() / SAMPLE_RATE / 3600, time.monotonic() - start)
-    write_table(to / "align.scores", {utterance: f"{score:.3f}" for utterance, score in scores.items()})
-    write_table(to / "align.outliers", found := outliers(scores))
-    if found:
-        log.warning("%d utterances fit their text badly, listed in %s", len(found), to / "align.outliers")
-    report_dropped(to, dropped, options.max_dropped)
-    write_labels(options.aligner, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to)
+    ctm, start = to / "phones.ctm.new", time.monotonic()
+    try:
+        with atomic_write(ctm) as file:
+            for place, intervals, score, reason in ALIGNERS[options.aligner](job):
+                utterance = audio.utterances[place]
+                if reason:
+                    dropped[utterance] = reason
+                else:
+                    scores[utterance] = score
+                    file.write(ctm_lines(utterance, intervals))
+        log.info("%.2f h of audio took %.0f s", audio.num_samples.sum() / SAMPLE_RATE / 3600, time.monotonic() - start)
+        write_table(to / "align.scores", {utterance: f"{score:.3f}" for utterance, score in scores.items()})
+        write_table(to / "align.outliers", found := outliers(scores))
+        if found:
+            log.warning("%d utterances fit their text badly, listed in %s", len(found), to / "align.outliers")
+        report_dropped(to, dropped, options.max_dropped)  # until here, earlier labels are as they were
+        write_labels(options.aligner, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to)
+        os.replace(ctm, to / "phones.ctm")
+    finally:
+        ctm.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Job(NamedTuple):
     pronunciations: Pronunciations  # of every word
     work: Path  # where the aligner keeps what it has done, and its model
     nj: int  # processes
+    posteriors: Path | None = None  # where cpc_speech.posteriors wrote, for the aligner that takes it
 
 
 class Aligned(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +12,11 @@ from cpc_speech.errors import UserError
 from data_prep.label_writer import Labelled, timed_labels
 from data_prep.phone_names import phone_of
 from data_prep.phones import PHONE_ID, Interval
+
+
+def ctm_lines(utterance: str, intervals: Iterable[Interval]) -> str:
+    """The lines of one utterance, with microseconds."""
+    return "".join(f"{utterance} 1 {start:.6f} {end - start:.6f} {phone}\n" for start, end, phone in intervals)
 
 
 def read_ctm(path: str | Path) -> Iterator[tuple[str, list[tuple[Interval, bool]]]]:

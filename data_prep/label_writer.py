@@ -69,9 +69,9 @@ def write_labels(
 
         count = write_int_vectors(to / "phones.ark", to / "phones.scp", in_order())
     write_symbols(lang_dir if to == data_dir else to, symbols)
-    facts = {"by": by, "source": Path(source).name, "utterances": count, "frames": int(share.sum())}
+    facts = {"by": by, "utterances": count, "frames": int(share.sum()), "unlabelled": int(share[0])}
     with atomic_write(to / "labels.json") as file:
-        json.dump({**facts, "unlabelled": int(share[0])}, file, indent=1)
+        json.dump(facts, file, indent=1)
     _log_shares(count, share, symbols)
     return [utterance for utterance in num_samples if utterance not in places]
 
