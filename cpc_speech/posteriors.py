@@ -27,7 +27,6 @@ from cpc_speech.errors import UserError, run
 from cpc_speech.kaldi import write_float_matrices
 from cpc_speech.loader import waveform
 from cpc_speech.machine import set_up
-from cpc_speech.model import HOP
 from cpc_speech.packed import PackedAudio
 from cpc_speech.probe import make_representation
 from cpc_speech.processes import alone
@@ -85,9 +84,6 @@ def score_utterances(
     """
     progress = tqdm(audio.utterances, unit="utt", desc=f"posteriors by {representation.name}", dynamic_ncols=True)
     for i, utterance in enumerate(progress):
-        if audio.num_samples[i] < HOP:  # no frame: nothing that a network could take
-            yield utterance, np.zeros((0, len(classifier.bias)), np.float32)
-            continue
         [frames] = representation([waveform(torch.tensor(audio[i]), torch.device("cpu"))])
         scores = classifier.log_likelihoods(frames).numpy()
         if not np.isfinite(scores).all():

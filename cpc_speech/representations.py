@@ -48,6 +48,8 @@ class MFCC:
     def _mfcc(self, waveform: Tensor) -> Tensor:
         from torchaudio.compliance import kaldi
 
+        if len(waveform) < HOP:
+            return torch.empty(0, self.dim)
         samples = waveform.cpu()[None] * 32768  # Kaldi's scale
         if samples.shape[1] < 400:  # torchaudio wants a whole window: mirror, as Kaldi does at the edges
             samples = torch.cat([samples, samples.flip(1)] * (400 // max(1, samples.shape[1]) + 1), dim=1)[:, :400]
@@ -87,12 +89,15 @@ class CPCFrames:
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        pieces, counts = waveforms, [1] * len(waveforms)
+        # What is shorter than a frame has none, and the encoder takes no such input.
+        pieces = [waveform for waveform in waveforms if len(waveform) >= HOP]
+        counts = [int(len(waveform) >= HOP) for waveform in waveforms]
         if self.window_samples is not None:
             split = [list(waveform[: len(waveform) // HOP * HOP].split(self.window_samples)) for waveform in waveforms]
             pieces, counts = sum(split, []), [len(windows) for windows in split]
-        frames = iter(self._frames(pieces))
-        return [torch.cat([next(frames) for _ in range(count)]) for count in counts]
+        frames = iter(self._frames(pieces) if pieces else [])
+        none = torch.empty(0, self.dim)
+        return [torch.cat([next(frames) for _ in range(count)]) if count else none for count in counts]
 
     def _frames(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         device = next(self.model.parameters()).device

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cpc_speech.model import CPC, HOP
-from cpc_speech.representations import MFCC, CPCFrames
+from cpc_speech.representations import MFCC, CPCFrames, Representation
 
 LENGTHS = [1600, 1759, 3200, 3201, 400 + 159, 20 * HOP + 80]
 
@@ -119,3 +119,16 @@ def test_bf16_rounds_and_no_more(model: CPC) -> None:
 
 def test_nothing_is_recorded_for_a_gradient(model: CPC) -> None:
     assert not CPCFrames("x", model)([noise(1600)])[0].requires_grad
+
+
+@pytest.mark.parametrize("n", [0, 1, 159])
+def test_less_than_a_frame_has_none(model: CPC, n: int) -> None:
+    z = CPCFrames("z", model, "z")
+    all_of_them: list[Representation] = [MFCC(), MFCC(deltas=True), CPCFrames("c", model), z]
+    all_of_them.append(CPCFrames("windows", model, window_samples=1600))
+    for representation in all_of_them:
+        before, none, after = representation([noise(1600), noise(n), noise(800)])
+        assert none.shape == (0, representation.dim) and none.dtype == torch.float32, representation.name
+        expected = representation([noise(1600), noise(800)])
+        assert torch.equal(before, expected[0]) and torch.equal(after, expected[1]), representation.name
+        assert [frames.shape for frames in representation([noise(n)])] == [(0, representation.dim)]
