@@ -89,15 +89,19 @@ class CPCFrames:
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        # What is shorter than a frame has none, and the encoder takes no such input.
-        pieces = [waveform for waveform in waveforms if len(waveform) >= HOP]
-        counts = [int(len(waveform) >= HOP) for waveform in waveforms]
-        if self.window_samples is not None:
-            split = [list(waveform[: len(waveform) // HOP * HOP].split(self.window_samples)) for waveform in waveforms]
-            pieces, counts = sum(split, []), [len(windows) for windows in split]
+        cut = [self._pieces(waveform) for waveform in waveforms]
+        pieces = sum(cut, [])
         frames = iter(self._frames(pieces) if pieces else [])
         none = torch.empty(0, self.dim)
-        return [torch.cat([next(frames) for _ in range(count)]) if count else none for count in counts]
+        return [torch.cat([next(frames) for _ in parts]) if parts else none for parts in cut]
+
+    def _pieces(self, waveform: Tensor) -> list[Tensor]:
+        """What the network hears at a time; what is shorter than a frame, it cannot."""
+        if len(waveform) < HOP:
+            return []
+        if self.window_samples is None:
+            return [waveform]
+        return list(waveform[: len(waveform) // HOP * HOP].split(self.window_samples))
 
     def _frames(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         device = next(self.model.parameters()).device
