@@ -18,11 +18,12 @@ def label_probes(exp: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def comparisons(exp: Path) -> dict[str, dict[str, Any]]:
-    """Who made the labels compared -> what ``data_prep.compare_labels`` found."""
-    return {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(exp.glob("align/*/comparison.json"))
-    }
+    """Who made labels -> what ``data_prep.compare_labels`` found, with the labels' own facts as ``labels``."""
+    found = {}
+    for path in sorted(exp.glob("align/*/comparison.json")):
+        labels = json.loads((path.parent / "labels" / "labels.json").read_text(encoding="utf-8"))
+        found[path.parent.name] = {**json.loads(path.read_text(encoding="utf-8")), "labels": labels}
+    return found
 
 
 def section(exp: Path, data: Path, probes: list[tuple[str, Path, dict[str, Any]]]) -> Iterable[str]:
@@ -41,12 +42,20 @@ def section(exp: Path, data: Path, probes: list[tuple[str, Path, dict[str, Any]]
         f"By {facts['by']}: {facts['utterances']:,} utterances, {facts['frames']:,} frames of 10 ms, "
         f"{facts['unlabelled']:,} of them unlabelled; {_count(data / 'labels.dropped')} utterances without labels, "
         f"{_count(data / 'align.outliers')} whose score says that text and audio may not belong together."
+        + (f" An hour of audio took {speed}." if (speed := _speed(facts)) else "")
     )
     yield ""
     yield from _comparison_table(comparisons(exp), facts["by"])
     mine = labels_by(data)
     yield from _by_labels([probe for probe in probes if not probe[2].get("label_shift")], mine)
     yield from _by_shift([probe for probe in probes if probe[2].get("labels") == mine])
+
+
+def _speed(facts: dict[str, Any]) -> str:
+    """Wall time of an alignment for an hour of audio."""
+    if "seconds" not in facts:
+        return ""
+    return f"{facts['seconds'] * 360_000 / facts['frames']:.0f} s with {facts['processes']} processes"
 
 
 def _count(path: Path) -> int:
@@ -57,16 +66,16 @@ def _comparison_table(found: dict[str, dict[str, Any]], by: str) -> Iterable[str
     if not found:
         return
     yield (
-        f"| compared with {by} | utterances | frames that agree, % | boundaries compared | median, ms "
-        "| 90th percentile, ms | mean, ms | within 10 / 20 / 50 ms, % |"
+        f"| compared with {by} | an hour of audio takes | utterances | frames that agree, % | boundaries compared "
+        "| median, ms | 90th percentile, ms | mean, ms | within 10 / 20 / 50 ms, % |"
     )
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "|---" * 9 + "|"
     for name, one in found.items():
         boundaries = one["boundaries"]
         within = " / ".join(f"{share:.1f}" for share in boundaries["within_percent"].values())
         yield (
-            f"| {name} | {one['utterances']['compared']:,} | {one['frames']['agreement_percent']:.1f} "
-            f"| {boundaries['compared']:,} of {boundaries['in_a']:,} | {boundaries['median_ms']:.1f} "
+            f"| {name} | {_speed(one['labels'])} | {one['utterances']['compared']:,} "
+            f"| {one['frames']['agreement_percent']:.1f} | {boundaries['compared']:,} of {boundaries['in_a']:,} | {boundaries['median_ms']:.1f} "
             f"| {boundaries['p90_ms']:.1f} | {boundaries['mean_ms']:+.1f} | {within} |"
         )
     yield ""

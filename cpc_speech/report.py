@@ -279,7 +279,7 @@ def _object(result: Result) -> dict[str, Any]:
 def _label_objects(exp: Path) -> Iterable[dict[str, Any]]:
     """What the section on phone labels is made of."""
     for name, found in comparisons(exp).items():
-        kept = {key: found[key] for key in ("utterances", "frames", "boundaries")}
+        kept = {key: found[key] for key in ("labels", "utterances", "frames", "boundaries")}
         yield {"table": "label comparison", "row": name, "reference": Path(found["a"]).name, **kept}
     for path, facts in label_probes(exp):
         keys = ("labels", "label_shift", "accuracy", "ci95", "learning_rate", "commit", "command", "machine")

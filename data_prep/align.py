@@ -36,12 +36,11 @@ from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
 from data_prep import gmm_align, pocketsphinx_align, posterior_align
-from data_prep.alignment import Job
+from data_prep.alignment import Job, add_seconds
 from data_prep.ctm import ctm_lines, label_ctm
 from data_prep.dropped import report_dropped
 from data_prep.label_writer import write_labels
 from data_prep.lexicon import CMUDICT, build_lexicon, count_words, write_unknown
-from data_prep.phones import SAMPLE_RATE
 
 ALIGNERS = {
     "gmm": gmm_align.align_corpus,
@@ -102,21 +101,24 @@ def main(argv: list[str] | None = None) -> None:
     scores: dict[str, float] = {}
     ctm, start = to / "phones.ctm.new", time.monotonic()
     try:
-        with atomic_write(ctm) as file:
-            for place, intervals, score, reason in ALIGNERS[options.aligner](job):
-                utterance = audio.utterances[place]
-                if reason:
-                    dropped[utterance] = reason
-                else:
-                    scores[utterance] = score
-                    file.write(ctm_lines(utterance, intervals))
-        log.info("%.2f h of audio took %.0f s", audio.num_samples.sum() / SAMPLE_RATE / 3600, time.monotonic() - start)
+        try:
+            with atomic_write(ctm) as file:
+                for place, intervals, score, reason in ALIGNERS[options.aligner](job):
+                    utterance = audio.utterances[place]
+                    if reason:
+                        dropped[utterance] = reason
+                    else:
+                        scores[utterance] = score
+                        file.write(ctm_lines(utterance, intervals))
+        finally:
+            seconds = add_seconds(options.work, time.monotonic() - start)
         write_table(to / "align.scores", {utterance: f"{score:.3f}" for utterance, score in scores.items()})
         write_table(to / "align.outliers", found := outliers(scores))
         if found:
             log.warning("%d utterances fit their text badly, listed in %s", len(found), to / "align.outliers")
         report_dropped(to, dropped, options.max_dropped)  # until here, earlier labels are as they were
-        write_labels(options.aligner, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to)
+        speed = {"seconds": round(seconds), "processes": options.nj}
+        write_labels(options.aligner, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to, facts=speed)
         os.replace(ctm, to / "phones.ctm")
     finally:
         ctm.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from cpc_speech.packed import PackedAudio
 from data_prep.lexicon import Pronunciations
 from data_prep.phones import HOP, SAMPLE_RATE, Interval
 
-MARK = "digest"
+MARK, SECONDS = "digest", "seconds"
 
 
 class Job(NamedTuple):
@@ -72,8 +72,17 @@ def take_up(work: Path, inputs: str, patterns: Sequence[str]) -> None:
     if mark.is_file() and mark.read_text() == inputs:
         return
     mark.unlink(missing_ok=True)
-    for pattern in patterns:
+    for pattern in (SECONDS, *patterns):
         for path in work.glob(pattern):
             path.unlink()
     with atomic_write(mark) as file:
         file.write(inputs)
+
+
+def add_seconds(work: Path, seconds: float) -> float:
+    """Add to the time that was spent on what ``work`` holds, by this run and those before; returns the sum."""
+    path = work / SECONDS
+    total = seconds + (float(path.read_text()) if path.is_file() else 0.0)
+    with atomic_write(path) as file:
+        file.write(f"{total}\n")
+    return total

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -38,11 +39,12 @@ def write_labels(
     lang_dir: str | Path,
     symbols: Sequence[str] = SYMBOLS,
     to: str | Path | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Write the phone table and one label a frame for every utterance that source and data directory share.
 
     Args:
-        by: who made the labels, said beside results.
+        by: who made the labels, said beside results; ``facts``: what else labels.json is to say of them.
         to: the folder for phones.{ark,scp,txt}, where these are not the labels of the data directory.
 
     Returns the utterances of the data directory that the source lacks.
@@ -69,9 +71,9 @@ def write_labels(
 
         count = write_int_vectors(to / "phones.ark", to / "phones.scp", in_order())
     write_symbols(lang_dir if to == data_dir else to, symbols)
-    facts = {"by": by, "utterances": count, "frames": int(share.sum()), "unlabelled": int(share[0])}
+    known = {"by": by, "utterances": count, "frames": int(share.sum()), "unlabelled": int(share[0])}
     with atomic_write(to / "labels.json") as file:
-        json.dump(facts, file, indent=1)
+        json.dump({**known, **(facts or {})}, file, indent=1)
     _log_shares(count, share, symbols)
     return [utterance for utterance in num_samples if utterance not in places]
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import PHONE_CLASSES, read_float_matrices, read_int_vectors
 from data_prep import linear_align
-from data_prep.alignment import Aligned, Job, why_not
+from data_prep.alignment import SECONDS, Aligned, Job, why_not
 from data_prep.ctm import read_ctm
 from data_prep.lexicon import Pronunciations
 from data_prep.phone_names import UNLABELLED
@@ -42,6 +42,7 @@ def align_corpus(job: Job) -> Iterator[Aligned]:
         UserError: an utterance without scores, or with those of other audio; neither k2 nor earlier labels.
     """
     assert job.posteriors
+    (job.work / SECONDS).unlink(missing_ok=True)  # nothing is kept, so every run spends all of them
     engine = words_by_k2(job) or phones_by_torchaudio(job)
     scp = job.posteriors / "posteriors.scp"
     places = tqdm(job.transcripts, desc="align", unit="utt")

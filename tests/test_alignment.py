@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cpc_speech.packed import PackedAudio
-from data_prep.alignment import Job, chunked, digest, take_up, why_not
+from data_prep.alignment import Job, add_seconds, chunked, digest, take_up, why_not
 
 
 def test_what_is_kept_counts_only_for_the_same_inputs(tmp_path):
@@ -37,3 +37,12 @@ def test_chunks_and_reasons():
     assert chunked([5, 6, 7, 9, 11], 2) == [[5, 6], [7, 9], [11]] and chunked([], 2) == []
     assert why_not(159, ["A"], "") == "shorter than one frame"
     assert why_not(24_000, ["A", "B"], "beam 40") == "its 2 words do not fit its 1.50 s of audio (beam 40)"
+
+
+def test_seconds_add_up_until_inputs_change(tmp_path):
+    take_up(tmp_path, "one", [])
+    assert add_seconds(tmp_path, 1.5) == 1.5 and add_seconds(tmp_path, 2.25) == 3.75
+    take_up(tmp_path, "one", [])
+    assert add_seconds(tmp_path, 1.0) == 4.75
+    take_up(tmp_path, "two", [])
+    assert add_seconds(tmp_path, 1.0) == 1.0
