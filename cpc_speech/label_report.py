@@ -75,8 +75,8 @@ def _comparison_table(found: dict[str, dict[str, Any]], by: str) -> Iterable[str
         within = " / ".join(f"{share:.1f}" for share in boundaries["within_percent"].values())
         yield (
             f"| {name} | {_speed(one['labels'])} | {one['utterances']['compared']:,} "
-            f"| {one['frames']['agreement_percent']:.1f} | {boundaries['compared']:,} of {boundaries['in_a']:,} | {boundaries['median_ms']:.1f} "
-            f"| {boundaries['p90_ms']:.1f} | {boundaries['mean_ms']:+.1f} | {within} |"
+            f"| {one['frames']['agreement_percent']:.1f} | {boundaries['compared']:,} of {boundaries['in_a']:,} "
+            f"| {boundaries['median_ms']:.1f} | {boundaries['p90_ms']:.1f} | {boundaries['mean_ms']:+.1f} | {within} |"
         )
     yield ""
     yield (

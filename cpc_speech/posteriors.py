@@ -5,13 +5,15 @@
     python -m cpc_speech.posteriors --data data/mini --exp exp/supervised_phone --to DIR
 
 Writes, for every utterance of the data directory, in a split or not, the scaled log-likelihoods log p(phone | frame) −
-log p(phone) as a float matrix (n // 160, 41) to DIR/posteriors.{ark,scp}; class = id of phones.txt − 1, so 0 is SIL.
+log p(phone) as a float matrix (n // 160, 41) to DIR/posteriors.{ark,scp}, and
+whose they are to posteriors.json; class = id of phones.txt − 1, so 0 is SIL.
 The classifier is the one whose accuracy stands in --exp/probes; the priors are its training labels' shares.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from cpc_speech.checkpoint import load_latest
 from cpc_speech.classifier import LinearClassifier, load_classifier
 from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, run
+from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import write_float_matrices
 from cpc_speech.loader import waveform
 from cpc_speech.machine import set_up
@@ -50,6 +53,8 @@ def main(argv: list[str] | None = None) -> None:
     representation, classifier = load(name, args.exp)
     scores = score_utterances(audio, representation, classifier)
     count = write_float_matrices(args.to / "posteriors.ark", args.to / "posteriors.scp", scores)
+    with atomic_write(args.to / "posteriors.json") as file:
+        json.dump({"exp": args.exp.name, "representation": name}, file)
     log.info("%d utterances scored by %s of %s, in %s", count, name, args.exp, args.to / "posteriors.scp")
 
 

@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--nj {options.nj}: at least one process is needed")
     if (options.aligner == "posterior") != bool(options.posteriors):
         raise UserError("--aligner posterior needs --posteriors, and no other aligner takes it")
+    by = posterior_align.made_by(options.posteriors) if options.posteriors else options.aligner
     data_dir, to = options.data_dir, options.to or options.data_dir
     audio = PackedAudio(data_dir)
     texts = read_table(data_dir / "text")
@@ -118,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
             log.warning("%d utterances fit their text badly, listed in %s", len(found), to / "align.outliers")
         report_dropped(to, dropped, options.max_dropped)  # until here, earlier labels are as they were
         speed = {"seconds": round(seconds), "processes": options.nj}
-        write_labels(options.aligner, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to, facts=speed)
+        write_labels(by, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to, facts=speed)
         os.replace(ctm, to / "phones.ctm")
     finally:
         ctm.unlink(missing_ok=True)

@@ -123,6 +123,17 @@ def test_download_unpack_and_not_again(server: Server, tmp_path: Path) -> None:
     assert_unpacked(folder)
 
 
+def test_a_lexicon_is_not_unpacked(server: Server, tmp_path: Path) -> None:
+    server.content = b"HELLO HH AH0 L OW1\n"
+    url = server.url.replace("mini.tar.gz", "lexicon.txt")
+    for _ in range(2):
+        assert download(url, tmp_path, md5(server.content)).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["lexicon.txt"] and server.ranges == [None]
+    assert (tmp_path / "lexicon.txt").read_bytes() == server.content
+    assert_refused(download(url, tmp_path, md5(b"another")), "lexicon.txt: its md5 is")
+    assert not (tmp_path / "lexicon.txt").exists()
+
+
 def test_a_second_archive_joins_the_first(server: Server, tmp_path: Path) -> None:
     download(server.url, tmp_path)
     server.content = tar({"LibriSpeech/README.TXT": b"again", "LibriSpeech/train-clean-5/x": b"y"})

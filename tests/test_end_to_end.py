@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,32 @@ def test_phone_labels(undisturbed: Path) -> None:
     assert moved == {(row, *how) for row in rows for how in [("gmm", -1), ("gmm", 0), ("gmm", 1), ("pocketsphinx", 0)]}
     [compared] = [r for r in results if r["table"] == "label comparison"]
     assert compared["row"] == "pocketsphinx" and compared["frames"]["agreement_percent"] > 50
+
+
+def test_labels_imported_and_made_again(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """--aligner import gives the labels back that were exported; --aligner posterior replaces them by a classifier's."""
+    work = tmp_path / "work"
+    labels = undisturbed / "data" / "train_clean_100"
+    source = ["--aligner", "import", "--import-format", "ctm", "--import-from", str(labels / "phones.ctm")]
+    nothing = run(work, *options(corpus), "--stop-stage", "2", "--aligner", "import")
+    assert nothing.returncode == 1 and "import needs --import-format and --import-from" in nothing.stderr
+    done = run(work, *options(corpus), "--stop-stage", "2", "--compare", "", *source)
+    assert done.returncode == 0, done.stdout + done.stderr
+    imported = work / "data" / "train_clean_100"
+    assert (imported / "phones.ark").read_bytes() == (labels / "phones.ark").read_bytes()
+    assert json.loads((imported / "labels.json").read_text())["by"] == "phones.ctm"
+    assert not (imported / "phones.ctm").exists()
+
+    again = tmp_path / "again"
+    shutil.copytree(undisturbed, again)
+    anew = [*options(corpus), "--stage", "2", "--stop-stage", "2", "--aligner", "posterior", "--force", "true"]
+    nothing = run(again, *anew)
+    assert nothing.returncode == 1 and "posterior needs --posteriors-of" in nothing.stderr
+    for name, layer in {"supervised_phone": "supervised", "same_speaker": "c"}.items():
+        done = run(again, *anew, "--posteriors-of", name)
+        assert done.returncode == 0, done.stdout + done.stderr
+        facts = json.loads((again / "data" / "train_clean_100" / "labels.json").read_text())
+        assert facts["by"] == f"posterior of {name}, {layer}" and facts["utterances"] > 10
 
 
 def test_interrupted_in_every_stage(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:

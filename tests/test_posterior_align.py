@@ -18,6 +18,7 @@ import pytest
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import write_float_matrices, write_int_vectors
+from cpc_speech.tasks import labels_by
 from data_prep import posterior_align
 from data_prep.align import main
 from data_prep.ctm import ctm_lines, label_ctm
@@ -55,6 +56,8 @@ def make(folder: Path, truth: dict[str, Runs], labels: dict[str, Runs], text: di
     vectors = ((u, frames_of(labels[u])) for u in sorted(labels))
     write_int_vectors(folder / "phones.ark", folder / "phones.scp", vectors)
     to = folder / "posteriors"
+    to.mkdir()
+    (to / "posteriors.json").write_text('{"exp": "model", "representation": "c"}')
     matrices = ((u, scores_of(truth[u])) for u in sorted(truth))
     write_float_matrices(to / "posteriors.ark", to / "posteriors.scp", matrices)
     return folder
@@ -96,6 +99,7 @@ def test_peaks_are_recovered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert ends == pytest.approx(whole, abs=1e-6)
     assert read_table(data / "align.scores") == dict.fromkeys(TRUTH, "0.000")
     assert (data / "labels.dropped").read_text() == ""
+    assert labels_by(data) == "posterior of model, c"
     assert (tmp_path / "lang" / "phones.txt").is_file()
     first = labels_of(data)
     main(arguments(data))  # from its own labels: the same phones, so the same again
