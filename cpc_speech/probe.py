@@ -23,6 +23,7 @@ import argparse
 import dataclasses
 import logging
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def main(argv: list[str] | None = None) -> None:
             moved = task.shifted(shift) if shift else task
             results = args.exp / "probes" / f"{name}.{task.name}.linear.json"
             if about_labels:
-                results = args.exp / "probes" / "labels" / f"{name}.{made_by}.{shift:+d}.json"
+                whose = re.sub(r"[^\w-]+", "_", str(made_by))
+                results = args.exp / "probes" / "labels" / f"{name}.{whose}.{shift:+d}.json"
             score, chosen, fitted = probe(store, moved, args.seed)
             log.info("%s: %.2f %% of test frames", results.stem, score.accuracy)
             if not about_labels:

@@ -95,7 +95,7 @@ def test_phone_labels(undisturbed: Path) -> None:
 
 
 def test_labels_imported_and_made_again(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """--aligner import gives the labels back that were exported; --aligner posterior replaces them by a classifier's."""
+    """--aligner import gives exported labels back; --aligner posterior replaces them by a classifier's."""
     work = tmp_path / "work"
     labels = undisturbed / "data" / "train_clean_100"
     source = ["--aligner", "import", "--import-format", "ctm", "--import-from", str(labels / "phones.ctm")]

@@ -225,3 +225,24 @@ def test_what_is_missing_is_said(data: Path, tmp_path: Path) -> None:
         run(data, tmp_path, "--representation", "mfcc", "--probe-context", "window")
     with pytest.raises(UserError, match="holds no checkpoint"):
         run(data, tmp_path / "nothing")
+
+
+@pytest.mark.usefixtures("few_passes")
+def test_labels_of_others_and_moved_ones_are_results_of_their_own(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("phones.ark", "phones.scp"):
+        (other / name).write_bytes((data / name).read_bytes())
+    (other / "labels.json").write_text('{"by": "phones by hand.ctm"}')
+    exp = tmp_path / "exp"
+    command = ["--representation", "mfcc", "--labels", str(other), "--label-shift", "-1", "2"]
+    assert run(data, exp, *command) == {}, "table 1 is not touched"
+    found = {path.name: json.loads(path.read_text()) for path in (exp / "probes" / "labels").iterdir()}
+    assert set(found) == {"mfcc.phones_by_hand_ctm.-1.json", "mfcc.phones_by_hand_ctm.+2.json"}
+    frames = sum(found["mfcc.phones_by_hand_ctm.-1.json"]["frames"])
+    # A frame at each end has no label that was moved onto it; the first, unlabelled one has left, or come in.
+    assert sum(found["mfcc.phones_by_hand_ctm.+2.json"]["frames"]) == frames - 2 * 9
+    for facts in found.values():
+        assert facts["labels"] == "phones by hand.ctm" and facts["task"] == "phone"
+    with pytest.raises(UserError, match="leave out --task speaker"):
+        run(data, exp, *command, "--task", "speaker")
