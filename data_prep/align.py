@@ -23,6 +23,8 @@ reads DATA_DIR/text and the packed audio; writes LANG_DIR/phones.txt and, in DAT
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
 import logging
 import os
 import time
@@ -35,18 +37,13 @@ from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
-from data_prep import gmm_align, pocketsphinx_align, posterior_align
 from data_prep.alignment import Job, add_seconds
 from data_prep.ctm import ctm_lines, label_ctm
 from data_prep.dropped import report_dropped
 from data_prep.label_writer import write_labels
 from data_prep.lexicon import CMUDICT, build_lexicon, count_words, write_unknown
 
-ALIGNERS = {
-    "gmm": gmm_align.align_corpus,
-    "pocketsphinx": pocketsphinx_align.align_corpus,
-    "posterior": posterior_align.align_corpus,
-}
+ALIGNERS = ("gmm", "pocketsphinx", "posterior")  # data_prep/<name>_align.py; only the one in use is imported
 # An outlier's score lies this many standard deviations below the median; the deviation is 1.4826 times the median
 # absolute deviation, which is what it is for normal scores and which outliers hardly move.
 OUTLIER_DEVIATIONS = 5.0
@@ -68,6 +65,15 @@ def outliers(scores: Mapping[str, float]) -> dict[str, str]:
     }
 
 
+def scored_by(posteriors: Path) -> str:
+    """What labels that these scores make are called beside results."""
+    path = posteriors / "posteriors.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run python -m cpc_speech.posteriors --to {posteriors} first")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return f"posterior of {facts['exp']}, {facts['representation']}"
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="data_prep.align", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -87,7 +93,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--nj {options.nj}: at least one process is needed")
     if (options.aligner == "posterior") != bool(options.posteriors):
         raise UserError("--aligner posterior needs --posteriors, and no other aligner takes it")
-    by = posterior_align.made_by(options.posteriors) if options.posteriors else options.aligner
+    by = scored_by(options.posteriors) if options.posteriors else options.aligner
+    align_corpus = importlib.import_module(f"data_prep.{options.aligner}_align").align_corpus
     data_dir, to = options.data_dir, options.to or options.data_dir
     audio = PackedAudio(data_dir)
     texts = read_table(data_dir / "text")
@@ -104,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         try:
             with atomic_write(ctm) as file:
-                for place, intervals, score, reason in ALIGNERS[options.aligner](job):
+                for place, intervals, score, reason in align_corpus(job):
                     utterance = audio.utterances[place]
                     if reason:
                         dropped[utterance] = reason

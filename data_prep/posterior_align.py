@@ -7,7 +7,6 @@ utterance without labels stays without. The log says which.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
@@ -56,15 +55,6 @@ def align_corpus(job: Job) -> Iterator[Aligned]:
                 "classes; compute them anew: python -m cpc_speech.posteriors"
             )
         yield aligned(place, engine, matrix, samples, job.transcripts[place])
-
-
-def made_by(posteriors: Path) -> str:
-    """What these labels are called beside results."""
-    path = posteriors / "posteriors.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run python -m cpc_speech.posteriors --to {posteriors} first")
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    return f"posterior of {facts['exp']}, {facts['representation']}"
 
 
 def aligned(place: int, engine: Engine, scores: np.ndarray, samples: int, words: Sequence[str]) -> Aligned:

@@ -218,7 +218,7 @@ def test_boundaries_resume_and_what_does_not_fit(our_words, tmp_path, monkeypatc
     assert max(range(-4, 5), key=agreement) in (-1, 0, 1)
     whole = (tmp_path / "data" / "phones.ark").read_bytes()
     kept = sorted(path.name for path in (tmp_path / "exp").iterdir())
-    assert kept == [*(f"ali.{number:06d}.npz" for number in range(5)), "digest", "model.npz"]
+    assert kept == [*(f"ali.{number:06d}.npz" for number in range(5)), "digest", "model.npz", "seconds"]
 
     save, saved = gmm_train.save_state, []
 
