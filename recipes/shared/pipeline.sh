@@ -26,19 +26,21 @@ reference() { label_file "data/$set"; }              # what --compare compares w
 
 # labels_by ALIGNER DIR: phones.{ark,scp} and what else comes with them.
 labels_by() {
-  local to=(--to "$2" --max-dropped "${max_dropped:-0}")
-  local words=(--work "exp/align/$1" --lexicon "$(lexicon_file)" --oov "${oov:-espeak}" --nj "$nj")
+  local to=(--to "$2" --max-dropped "${max_dropped:-0}") words
+  words=(--work "exp/align/$1" --lexicon "$(lexicon_file)" --oov "${oov:-espeak}" --nj "$nj")
   case $1 in
     import)
       [ -n "${import_format-}" ] && [ -n "${import_from-}" ] \
         || die "import needs --import-format and --import-from; see python -m data_prep.import_labels --help"
       # shellcheck disable=SC2086  # a list of words
-      run python -m data_prep.import_labels "$import_format" "$import_from" "data/$set" data/lang "${to[@]}" $import_options
+      run python -m data_prep.import_labels "$import_format" "$import_from" "data/$set" data/lang "${to[@]}" \
+        ${import_options-}
       ;;
     posterior)
       [ -n "${posteriors_of-}" ] || die "posterior needs --posteriors-of, a model or supervised_phone, which stage 5 probes"
       run python -m cpc_speech.posteriors --data "data/$set" --exp "exp/$posteriors_of" --to exp/align/posterior
-      run python -m data_prep.align "data/$set" data/lang --aligner posterior "${to[@]}" "${words[@]}"
+      run python -m data_prep.align "data/$set" data/lang --aligner posterior --posteriors exp/align/posterior \
+        "${to[@]}" "${words[@]}"
       ;;
     *) run python -m data_prep.align "data/$set" data/lang --aligner "$1" "${to[@]}" "${words[@]}" ;;
   esac
@@ -100,8 +102,8 @@ stage_1() {
 stage_2() {
   unlabelled && return
   need 1 "data/$set"/{.done.1,audio.scp,utt2num_samples,text}
-  uses aligner lexicon oov import_format import_from import_options posteriors_of
-  [ "$(lexicon_file)" = cmudict ] || reads "$(lexicon_file)"
+  uses aligner
+  what_labels_need
   if unfinished "data/$set/.done.2"; then
     make_labels
     run python -m data_prep.validate "data/$set" --stage phones
@@ -109,13 +111,22 @@ stage_2() {
   fi
   for part in ${compare-}; do
     need 2 "data/$set"/{.done.2,phones.ark}
-    uses lexicon oov import_format import_from import_options posteriors_of
+    what_labels_need
     unfinished "exp/align/$part/.done.2" || continue
     labels_by "$part" "exp/align/$part/labels"
     run python -m data_prep.compare_labels "data/$set" "$(reference)" "$(label_file "exp/align/$part/labels")" \
       --json "exp/align/$part/comparison.json"
     finish "exp/align/$part"/{comparison.json,labels/phones.ark}
   done
+}
+
+# Records what labels_by uses. Not the classifier of --posteriors-of: a later stage 5 trains it anew with the labels that
+# it made, which are not out of date by that.
+what_labels_need() {
+  uses lexicon oov import_format import_from import_options posteriors_of
+  [ "$(lexicon_file)" = cmudict ] || reads "$(lexicon_file)"
+  if [ -d "${import_from-}" ]; then reads_folder "$import_from"
+  elif [ -n "${import_from-}" ]; then reads "$import_from"; fi
 }
 
 stage_3() {
