@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cpc_speech.datadir import read_table
-from cpc_speech.scores import load_score
+from cpc_speech.scores import Score, load_score
 from cpc_speech.tasks import labels_by
 
 
-def label_probes(exp: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """What ``cpc_speech.probe --labels`` and ``--label-shift`` wrote: the experiment, and the facts."""
-    return [(path.parents[2], load_score(path)[1]) for path in sorted(exp.glob("*/probes/labels/*.json"))]
+class LabelProbe(NamedTuple):
+    """A phone probe."""
+
+    row: str  # as Table 1 names it
+    exp: Path
+    score: Score
+    facts: dict[str, Any]
+
+
+def label_probes(exp: Path, name: Callable[[dict[str, Any]], str]) -> list[LabelProbe]:
+    """What ``cpc_speech.probe --labels`` and ``--label-shift`` wrote; ``name`` gives the row."""
+    found = [(path, *load_score(path)) for path in sorted(exp.glob("*/probes/labels/*.json"))]
+    return [LabelProbe(name(facts), path.parents[2], score, facts) for path, score, facts in found]
 
 
 def comparisons(exp: Path) -> dict[str, dict[str, Any]]:
@@ -26,29 +36,30 @@ def comparisons(exp: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def section(exp: Path, data: Path, probes: list[tuple[str, Path, dict[str, Any]]]) -> Iterable[str]:
+def section(exp: Path, data: Path, probes: list[LabelProbe]) -> Iterable[str]:
     """Lines of the page; nothing where stage 2 has not said who made the labels.
 
     Args:
-        probes: of phones, each with its row's name in Table 1 and its experiment; those of Table 1 and those of
-            ``label_probes``.
+        probes: those of Table 1 and those of ``label_probes``.
     """
     if not (data / "labels.json").is_file():
         return
     facts = json.loads((data / "labels.json").read_text(encoding="utf-8"))
+    scored = data / "align.outliers"
     yield "## Phone labels"
     yield ""
     yield (
         f"By {facts['by']}: {facts['utterances']:,} utterances, {facts['frames']:,} frames of 10 ms, "
-        f"{facts['unlabelled']:,} of them unlabelled; {_count(data / 'labels.dropped')} utterances without labels, "
-        f"{_count(data / 'align.outliers')} whose score says that text and audio may not belong together."
+        f"{facts['unlabelled']:,} of them unlabelled; {_count(data / 'labels.dropped')} utterances without labels"
+        + (f", {_count(scored)} whose score is an outlier: their text may not fit" if scored.is_file() else "")
+        + "."
         + (f" An hour of audio took {speed}." if (speed := _speed(facts)) else "")
     )
     yield ""
     yield from _comparison_table(comparisons(exp), facts["by"])
     mine = labels_by(data)
-    yield from _by_labels([probe for probe in probes if not probe[2].get("label_shift")], mine)
-    yield from _by_shift([probe for probe in probes if probe[2].get("labels") == mine])
+    yield from _by_labels([probe for probe in probes if not probe.facts.get("label_shift")], mine)
+    yield from _by_shift([probe for probe in probes if probe.facts.get("labels") == mine])
 
 
 def _speed(facts: dict[str, Any]) -> str:
@@ -56,6 +67,11 @@ def _speed(facts: dict[str, Any]) -> str:
     if "seconds" not in facts:
         return ""
     return f"{facts['seconds'] * 360_000 / facts['frames']:.0f} s with {facts['processes']} processes"
+
+
+def _show(figure: float | None, form: str = ".1f") -> str:
+    """A figure, or nothing where there was nothing to compute it from."""
+    return "" if figure is None else format(figure, form)
 
 
 def _count(path: Path) -> int:
@@ -72,11 +88,14 @@ def _comparison_table(found: dict[str, dict[str, Any]], by: str) -> Iterable[str
     yield "|---" * 9 + "|"
     for name, one in found.items():
         boundaries = one["boundaries"]
-        within = " / ".join(f"{share:.1f}" for share in boundaries["within_percent"].values())
+        within = " / ".join(map(_show, boundaries["within_percent"].values()))
+        alone = one["utterances"]["only_a"]
+        utterances = f"{one['utterances']['compared']:,}{f' ({alone} have no labels)' if alone else ''}"
         yield (
-            f"| {name} | {_speed(one['labels'])} | {one['utterances']['compared']:,} "
-            f"| {one['frames']['agreement_percent']:.1f} | {boundaries['compared']:,} of {boundaries['in_a']:,} "
-            f"| {boundaries['median_ms']:.1f} | {boundaries['p90_ms']:.1f} | {boundaries['mean_ms']:+.1f} | {within} |"
+            f"| {name} | {_speed(one['labels'])} | {utterances} "
+            f"| {_show(one['frames']['agreement_percent'])} | {boundaries['compared']:,} of {boundaries['in_a']:,} "
+            f"| {_show(boundaries['median_ms'])} | {_show(boundaries['p90_ms'])} "
+            f"| {_show(boundaries['mean_ms'], '+.1f')} | {within} |"
         )
     yield ""
     yield (
@@ -86,11 +105,11 @@ def _comparison_table(found: dict[str, dict[str, Any]], by: str) -> Iterable[str
     yield ""
 
 
-def _by_labels(probes: list[tuple[str, Path, dict[str, Any]]], mine: str) -> Iterable[str]:
+def _by_labels(probes: list[LabelProbe], mine: str) -> Iterable[str]:
     """One row a representation that was probed with several label sets."""
-    names = list(dict.fromkeys([mine, *(facts["labels"] for _, _, facts in probes if facts.get("labels"))]))
+    names = list(dict.fromkeys([mine, *(probe.facts["labels"] for probe in probes if probe.facts.get("labels"))]))
     rows: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for row, exp, facts in probes:
+    for row, exp, _, facts in probes:
         rows.setdefault((row, exp.name), {})[facts.get("labels") or "unknown"] = facts
     rows = {key: found for key, found in rows.items() if len(found) > 1}
     if not rows:
@@ -104,26 +123,29 @@ def _by_labels(probes: list[tuple[str, Path, dict[str, Any]]], mine: str) -> Ite
     yield ""
 
 
-def _by_shift(probes: list[tuple[str, Path, dict[str, Any]]]) -> Iterable[str]:
+def _by_shift(probes: list[LabelProbe]) -> Iterable[str]:
     """One row a representation that was probed with labels moved."""
-    rows: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-    for row, exp, facts in probes:
-        rows.setdefault((row, exp.name), {})[facts.get("label_shift", 0)] = facts
-    rows = {key: found for key, found in rows.items() if len(found) > 1}
+    rows: dict[tuple[str, str], dict[int, Score]] = {}
+    for row, exp, score, facts in probes:
+        rows.setdefault((row, exp.name), {})[facts.get("label_shift", 0)] = score
+    rows = {key: found for key, found in rows.items() if len(found) > 1 and 0 in found}
     if not rows:
         return
     shifts = sorted({shift for found in rows.values() for shift in found})
     yield "Phone accuracy, %, with the labels moved by frames of 10 ms (+1: a frame is named what the one before it is)"
     yield ""
-    yield f"| | {' | '.join(f'{shift:+d}' if shift else '0' for shift in shifts)} | best beside 0 |"
+    yield f"| | {' | '.join(f'{shift:+d}' if shift else '0' for shift in shifts)} | the best less that at 0 |"
     yield "|---" * (len(shifts) + 2) + "|"
     for (row, _), found in rows.items():
-        best = max(found, key=lambda shift: found[shift]["accuracy"])
-        gain = found[best]["accuracy"] - found[0]["accuracy"] if 0 in found else float("nan")
-        cells = " | ".join(f"{found[shift]['accuracy']:.1f}" if shift in found else "" for shift in shifts)
-        yield f"| {row} | {cells} | {gain:+.1f} at {best:+d} |"
+        best = max(found, key=lambda shift: found[shift].accuracy)
+        gain, low, high = found[best].difference(found[0])
+        cells = " | ".join(_show(found[shift].accuracy if shift in found else None) for shift in shifts)
+        yield f"| {row} | {cells} | {gain:+.1f} ({low:+.1f} … {high:+.1f}) at {best:+d} |"
     yield ""
-    yield "Every other figure of this page is at 0, where a label belongs to the frame whose centre it covers."
+    yield (
+        "The last column's interval is a paired bootstrap over utterances; its shift was chosen on these test frames. "
+        "Every other figure of this page is at 0, where a frame is named what its centre is."
+    )
     yield ""
 
 

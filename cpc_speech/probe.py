@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     if about_labels := bool(args.labels or args.label_shift):
-        if args.task == ["speaker"]:
+        if "speaker" in (args.task or []):
             raise UserError("--labels and --label-shift are about phones; leave out --task speaker")
         args.task = ["phone"]
 

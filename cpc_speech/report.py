@@ -21,7 +21,7 @@ from cpc_speech.datadir import read_list, read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.infonce import PAPER_SETTINGS
-from cpc_speech.label_report import comparisons, label_probes, section
+from cpc_speech.label_report import LabelProbe, comparisons, label_probes, section
 from cpc_speech.metrics import read_metrics
 from cpc_speech.provenance import provenance
 from cpc_speech.scores import Score, load_score
@@ -160,9 +160,10 @@ def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable
     )
     yield ""
     yield from _differences(results)
-    phones = [(result.row, result.exp, result.facts) for result in results if result.task == "phone"]
-    phones += [(row_label(facts), path, facts) for path, facts in label_probes(exp)]
-    yield from section(exp, data, phones)
+    phones = [
+        LabelProbe(result.row, result.exp, result.score, result.facts) for result in results if result.task == "phone"
+    ]
+    yield from section(exp, data, phones + label_probes(exp, row_label))
     yield from _pretraining(trained)
     yield from _how(results, trained, command)
 
@@ -281,10 +282,10 @@ def _label_objects(exp: Path) -> Iterable[dict[str, Any]]:
     for name, found in comparisons(exp).items():
         kept = {key: found[key] for key in ("labels", "utterances", "frames", "boundaries")}
         yield {"table": "label comparison", "row": name, "reference": Path(found["a"]).name, **kept}
-    for path, facts in label_probes(exp):
+    for row, path, _, facts in label_probes(exp, row_label):
         keys = ("labels", "label_shift", "accuracy", "ci95", "learning_rate", "commit", "command", "machine")
         yield {
-            "table": "labels", "row": row_label(facts), "task": "phone", "experiment": path.name,
+            "table": "labels", "row": row, "task": "phone", "experiment": path.name,
             **{key: facts[key] for key in keys},
         }  # fmt: skip
 

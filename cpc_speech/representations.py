@@ -92,7 +92,7 @@ class CPCFrames:
         cut = [self._pieces(waveform) for waveform in waveforms]
         pieces = sum(cut, [])
         frames = iter(self._frames(pieces) if pieces else [])
-        none = torch.empty(0, self.dim)
+        none = torch.empty(0, self.dim, device=next(self.model.parameters()).device)
         return [torch.cat([next(frames) for _ in parts]) if parts else none for parts in cut]
 
     def _pieces(self, waveform: Tensor) -> list[Tensor]:

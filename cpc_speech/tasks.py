@@ -52,8 +52,9 @@ class Task:
         targets = []
         for target in self.targets:
             moved = np.full_like(target, -1)
-            into, out_of = slice(max(0, frames), len(target) + min(0, frames)), slice(max(0, -frames), None)
-            moved[into] = target[out_of][: len(moved[into])]
+            kept = max(0, len(target) - abs(frames))
+            into, out_of = max(0, frames), max(0, -frames)
+            moved[into : into + kept] = target[out_of : out_of + kept]
             targets.append(moved)
         return replace(self, targets=targets)
 

@@ -9,11 +9,13 @@ python -m data_prep.align DATA_DIR LANG_DIR --aligner gmm|pocketsphinx|posterior
     posterior     scores of frames by a probe or the supervised network, --posteriors DIR of cpc_speech.posteriors: with
                   k2 of the words, without it of the phones that DATA_DIR's present labels have
 
-reads DATA_DIR/text and the packed audio; writes LANG_DIR/phones.txt and, in DATA_DIR or the folder given by --to,
+reads DATA_DIR/text and the packed audio; writes, in DATA_DIR or the folder given by --to,
 
     phones.ctm phones.ark phones.scp
+    phones.txt      their table, which goes to LANG_DIR too, but for --to
+    labels.json     who made them, how many, how long it took
+    labels.dropped  utterances that got no labels, and why; more than --max-dropped are refused (labels.refused)
     oov.txt         words outside the lexicon, how often they are said, and how they were taken
-    labels.dropped  utterances that got no labels, and why
     align.scores    of each utterance: mean over frames of the log-likelihood, less that of the frame's best state
     align.outliers  scores so low that text and audio may not belong together; these keep their labels
 
@@ -24,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import logging
 import os
 import time
@@ -39,7 +40,6 @@ from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
 from data_prep.alignment import Job, add_seconds
 from data_prep.ctm import ctm_lines, label_ctm
-from data_prep.dropped import report_dropped
 from data_prep.label_writer import write_labels
 from data_prep.lexicon import CMUDICT, build_lexicon, count_words, write_unknown
 
@@ -65,15 +65,6 @@ def outliers(scores: Mapping[str, float]) -> dict[str, str]:
     }
 
 
-def scored_by(posteriors: Path) -> str:
-    """What labels that these scores make are called beside results."""
-    path = posteriors / "posteriors.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run python -m cpc_speech.posteriors --to {posteriors} first")
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    return f"posterior of {facts['exp']}, {facts['representation']}"
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="data_prep.align", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -93,16 +84,14 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--nj {options.nj}: at least one process is needed")
     if (options.aligner == "posterior") != bool(options.posteriors):
         raise UserError("--aligner posterior needs --posteriors, and no other aligner takes it")
-    by = scored_by(options.posteriors) if options.posteriors else options.aligner
-    align_corpus = importlib.import_module(f"data_prep.{options.aligner}_align").align_corpus
+    aligner = importlib.import_module(f"data_prep.{options.aligner}_align")
+    by = aligner.made_by(options.posteriors) if options.posteriors else options.aligner
     data_dir, to = options.data_dir, options.to or options.data_dir
     audio = PackedAudio(data_dir)
     texts = read_table(data_dir / "text")
     transcripts = {place: texts.get(utterance, "").split() for place, utterance in enumerate(audio.utterances)}
     words = count_words(transcripts.values())
     lexicon = build_lexicon(words, options.lexicon, options.oov)
-    write_unknown(to / "oov.txt", lexicon, words)
-
     spoken = {place: words for place, words in transcripts.items() if words}
     job = Job(data_dir, audio, spoken, lexicon.pronunciations, options.work, options.nj, options.posteriors)
     dropped = {audio.utterances[place]: "no words in text" for place in transcripts if place not in spoken}
@@ -111,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         try:
             with atomic_write(ctm) as file:
-                for place, intervals, score, reason in align_corpus(job):
+                for place, intervals, score, reason in aligner.align_corpus(job):
                     utterance = audio.utterances[place]
                     if reason:
                         dropped[utterance] = reason
@@ -120,16 +109,19 @@ def main(argv: list[str] | None = None) -> None:
                         file.write(ctm_lines(utterance, intervals))
         finally:
             seconds = add_seconds(options.work, time.monotonic() - start)
-        write_table(to / "align.scores", {utterance: f"{score:.3f}" for utterance, score in scores.items()})
-        write_table(to / "align.outliers", found := outliers(scores))
-        if found:
-            log.warning("%d utterances fit their text badly, listed in %s", len(found), to / "align.outliers")
-        report_dropped(to, dropped, options.max_dropped)  # until here, earlier labels are as they were
-        speed = {"seconds": round(seconds), "processes": options.nj}
-        write_labels(by, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to, facts=speed)
+        facts = {"seconds": round(seconds), "processes": options.nj}
+        write_labels(
+            by, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to,
+            dropped=dropped, max_dropped=options.max_dropped, facts=facts,
+        )  # fmt: skip
         os.replace(ctm, to / "phones.ctm")
     finally:
         ctm.unlink(missing_ok=True)
+    write_unknown(to / "oov.txt", lexicon, words)
+    write_table(to / "align.scores", {utterance: f"{score:.3f}" for utterance, score in scores.items()})
+    write_table(to / "align.outliers", found := outliers(scores))
+    if found:
+        log.warning("%d utterances fit their text badly, listed in %s", len(found), to / "align.outliers")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from cpc_speech.errors import UserError
-from data_prep.label_writer import Labelled, timed_labels
+from data_prep.label_writer import MAX_FRAMES_OFF, Labelled, timed_labels
 from data_prep.phone_names import phone_of
-from data_prep.phones import PHONE_ID, Interval
+from data_prep.phones import HOP, PHONE_ID, SAMPLE_RATE, Interval
+
+log = logging.getLogger(__name__)
 
 
 def ctm_lines(utterance: str, intervals: Iterable[Interval]) -> str:
@@ -62,7 +67,24 @@ def _is_sure(confidence: list[str]) -> bool:
 
 
 def label_ctm(path: str | Path, shift: float = 0.0) -> Iterator[Labelled]:
-    """Yield what ``write_labels`` wants of each utterance; ``shift``: seconds to add to every time."""
+    """Yield what ``write_labels`` wants of each utterance; ``shift``: seconds to add to every time.
+
+    A CTM does not say how long an utterance is. Those that end over two frames before their audio are counted in the
+    log: the rest is unlabelled.
+    """
+    early: list[str] = []
     for utterance, phones in read_ctm(path):
-        intervals = [interval for interval, _ in phones]
-        yield utterance, partial(timed_labels, f"{path}: {utterance}", intervals, shift=shift)
+        yield utterance, partial(_labels, path, utterance, [interval for interval, _ in phones], shift, early)
+    if early:
+        log.warning(
+            "%s: %d utterances, such as %s, end over %d ms before their audio; the rest is unlabelled",
+            path, len(early), early[0], MAX_FRAMES_OFF * 10,
+        )  # fmt: skip
+
+
+def _labels(
+    path: str | Path, utterance: str, intervals: list[Interval], shift: float, early: list[str], num_samples: int
+) -> np.ndarray:
+    if (intervals[-1].end + shift) * SAMPLE_RATE < num_samples - MAX_FRAMES_OFF * HOP:
+        early.append(utterance)
+    return timed_labels(f"{path}: {utterance}", intervals, num_samples, shift)

@@ -10,23 +10,28 @@ from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 
 DROPPED = "labels.dropped"
+REFUSED = "labels.refused"
 
 log = logging.getLogger(__name__)
 
 
-def report_dropped(folder: str | Path, reasons: Mapping[str, str], max_dropped: int) -> None:
-    """Write ``folder/labels.dropped`` (``utterance reason...``; also when empty) and refuse too many.
+def refuse_too_many(folder: str | Path, reasons: Mapping[str, str], max_dropped: int) -> None:
+    """Raise if more than ``max_dropped`` utterances would have no labels; lists them in ``folder/labels.refused``."""
+    path = Path(folder) / REFUSED
+    if len(reasons) <= max_dropped:
+        path.unlink(missing_ok=True)
+        return
+    write_table(path, reasons)
+    first = "; ".join(f"{utterance}: {reasons[utterance]}" for utterance in sorted(reasons)[:3])
+    raise UserError(
+        f"{len(reasons)} utterances got no labels ({first}). All are listed in {path}; mend them, "
+        f"or accept that they are left out: --max-dropped {len(reasons)}"
+    )
 
-    Raises:
-        UserError: more than ``max_dropped``; quotes the first ones.
-    """
+
+def write_dropped(folder: str | Path, reasons: Mapping[str, str]) -> None:
+    """Write ``folder/labels.dropped``: ``utterance reason...``, also when empty."""
     path = Path(folder) / DROPPED
     write_table(path, reasons)
-    if len(reasons) > max_dropped:
-        first = "; ".join(f"{utterance}: {reasons[utterance]}" for utterance in sorted(reasons)[:3])
-        raise UserError(
-            f"{len(reasons)} utterances got no labels ({first}). All are listed in {path}; mend them, "
-            f"or accept that they are left out: --max-dropped {len(reasons)}"
-        )
     if reasons:
         log.warning("%d utterances got no labels, listed in %s", len(reasons), path)

@@ -27,10 +27,11 @@ from tqdm import tqdm
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
+from data_prep.ctm import ctm_lines
 from data_prep.frame_labels import num_kaldi_frames
 from data_prep.label_sets import Labels, read_label_set
 from data_prep.phone_names import UNLABELLED
-from data_prep.phones import NUMBERED, SAMPLE_RATE, Interval, intervals_from_labels, read_symbols
+from data_prep.phones import SAMPLE_RATE, Interval, intervals_from_labels, read_symbols
 from data_prep.textgrid import write_textgrid
 
 Utterance = tuple[str, int, Labels]  # id, number of samples, labels
@@ -43,9 +44,7 @@ def ctm(utterances: Iterator[Utterance], to: Path) -> None:
     with atomic_write(to) as file:
         for utterance, _, labels in utterances:
             empty += not labels.phones
-            file.writelines(
-                f"{utterance} 1 {start:.6f} {end - start:.6f} {phone}\n" for start, end, phone in labels.phones
-            )
+            file.write(ctm_lines(utterance, labels.phones))
     if empty:
         log.warning("%s: %d utterances have no label at all and so no line", to, empty)
 
@@ -82,15 +81,19 @@ def cpc(utterances: Iterator[Utterance], to: Path) -> None:
 FORMATS = {"ctm": ctm, "textgrid": textgrid, "kaldi": kaldi, "cpc": cpc}
 
 
-def labelled(data_dir: Path) -> Iterator[Utterance]:
+def labelled(data_dir: Path, numbered: bool) -> Iterator[Utterance]:
     """The utterances of ``data_dir/phones.scp``; one's labels are in memory at a time.
+
+    Args:
+        numbered: whether labels may be the authors' numbers.
 
     Raises:
         UserError: one that utt2num_samples lacks, or has with another length.
     """
     num_samples = {name: int(n) for name, n in read_table(data_dir / "utt2num_samples").items()}
     count = 0
-    for utterance, load in tqdm(read_label_set(data_dir / "phones.scp"), desc="export", unit="utt", disable=None):
+    label_set = read_label_set(data_dir / "phones.scp", numbered)
+    for utterance, load in tqdm(label_set, desc="export", unit="utt", disable=None):
         if utterance not in num_samples:
             raise UserError(f"{data_dir}/phones.scp: {utterance} is not in utt2num_samples; run stages 1 and 2 again")
         yield utterance, num_samples[utterance], load(num_samples[utterance])
@@ -107,12 +110,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("to", type=Path)
     options = parser.parse_args(argv)
-    if options.format != "cpc" and read_symbols(options.data_dir) == NUMBERED:
-        raise UserError(
-            f"{options.data_dir}: these labels are the authors' ids, whose phones are unknown: only cpc can hold them; "
-            "or import them again with --id-map"
-        )
-    FORMATS[options.format](labelled(options.data_dir), options.to)
+    read_symbols(options.data_dir)  # so that the table is there, and sound
+    FORMATS[options.format](labelled(options.data_dir, options.format == "cpc"), options.to)
 
 
 if __name__ == "__main__":

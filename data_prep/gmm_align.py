@@ -1,8 +1,9 @@
 """Forced alignment with a monophone GMM-HMM trained on the very utterances, flat start, by Kaldi's own code.
 
-The course of Kaldi's steps/train_mono.sh and align_si.sh, on kaldi-hmm-gmm: no Kaldi is installed. WORK keeps the
-model (model.npz) and all alignments (ali.*.npz: transition ids) as arrays; an interrupted run goes on from its last
-iteration or chunk.
+The course of Kaldi's steps/train_mono.sh and align_si.sh, on kaldi-hmm-gmm: no Kaldi is installed. One step is not
+Kaldi's: all boundaries are moved together where that makes a likelier model (gmm_train.SHIFT_BEFORE). WORK keeps the model
+(model.npz) and all alignments (ali.*.npz: transition ids) as arrays; an interrupted run goes on from its last iteration or
+chunk.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ VERSION = 2  # of what these modules compute: another one makes what is kept voi
 PACKAGES = ("kaldi-hmm-gmm", "kaldifst", "kaldi-native-fbank")
 MODEL_FILE = "model.npz"
 FOR_TRAINING = (gmm_train.STATE_FILE, gmm_features.MFCC_FILE, gmm_features.NORMS_FILE)  # needless once all is aligned
-TRAIN_HOURS = 10.0  # a monophone model learns nothing from more; the others are aligned with it all the same
+TRAIN_HOURS = 10.0  # 3,600 frames for each of 1,000 Gaussians; the other utterances are aligned with them all the same
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ python -m data_prep.import_labels FORMAT SOURCE DATA_DIR LANG_DIR [--max-dropped
     ctm         `utterance channel start duration phone` lines, sorted
     textgrid    a folder of TextGrids, searched with all its folders, each named by its utterance
 
-writes LANG_DIR/phones.txt and, in DATA_DIR or the folder given by --to, phones.{ark,scp}, labels.json (what they are)
-and labels.dropped (utterances that got none).
+writes, in DATA_DIR or the folder given by --to, phones.{ark,scp} with their table phones.txt (which goes to LANG_DIR
+too, but for --to), labels.json (what they are) and labels.dropped (utterances that got none; more than --max-dropped of
+them are refused, listed in labels.refused).
 Names may have stress digits and word positions; sil, sp and (in TextGrids) blanks are SIL, spn and nsn are SPN, <eps>
 is unlabelled; ids may have Kaldi's prefix lbi-. Labels by frame are moved to this suite's frames by their centres;
 Kaldi's frames have windows of 25 ms and start at sample 0, or are centred if made with --snip-edges=false. Times are
@@ -28,7 +29,6 @@ from pathlib import Path
 from cpc_speech.errors import UserError, run
 from data_prep.cpc_labels import NUMBERED_IDS, read_id_map
 from data_prep.ctm import label_ctm
-from data_prep.dropped import report_dropped
 from data_prep.frame_labels import label_frames
 from data_prep.int_vectors import read_vectors
 from data_prep.kaldi_ali import phone_ids, read_alignments, transition_ids
@@ -101,14 +101,12 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"{flag} means nothing for {options.format}; leave it out")
     utterances, symbols = read(options)
     to = options.to or options.data_dir
-    missing = write_labels(
-        options.source.name,
-        options.source, utterances, options.data_dir, options.lang_dir, symbols, to,
+    write_labels(
+        options.source.name, options.source, utterances, options.data_dir, options.lang_dir, symbols, to,
+        max_dropped=options.max_dropped,
     )  # fmt: skip
     for name in ALIGNERS_OWN:  # of the alignment whose labels these replace
         (to / name).unlink(missing_ok=True)
-    reasons = dict.fromkeys(missing, f"not in {options.source.name}")
-    report_dropped(to, reasons, options.max_dropped)
 
 
 if __name__ == "__main__":

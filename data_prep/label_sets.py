@@ -19,7 +19,7 @@ from cpc_speech.kaldi import read_int_vectors
 from data_prep.ctm import read_ctm
 from data_prep.label_writer import timed_labels
 from data_prep.phone_names import UNLABELLED
-from data_prep.phones import HOP, SYMBOLS, Interval, intervals_from_labels
+from data_prep.phones import HOP, SYMBOLS, Interval, intervals_from_labels, refuse_numbered
 
 
 class Labels(NamedTuple):
@@ -33,14 +33,19 @@ class Labels(NamedTuple):
 Load = Callable[[int], Labels]  # the labels of an utterance of so many samples
 
 
-def read_label_set(path: str | Path) -> Iterator[tuple[str, Load]]:
+def read_label_set(path: str | Path, numbered: bool = False) -> Iterator[tuple[str, Load]]:
     """Yield the utterances in C order, each with what loads its labels; one utterance's labels are in memory at a time.
+
+    Args:
+        numbered: whether labels may be the CPC authors' numbers, which phones would then only stand for.
 
     Raises:
         UserError: what read_ctm and read_int_vectors raise; when labels are asked for, labels of other audio.
     """
     path = Path(path)
     if path.suffix == ".scp":
+        if not numbered:
+            refuse_numbered(path.parent)
         for utterance, frames in read_int_vectors(path):
             yield utterance, partial(_of_frames, f"{path}: {utterance}", frames)
     else:

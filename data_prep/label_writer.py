@@ -16,6 +16,7 @@ from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import write_int_vectors
+from data_prep.dropped import refuse_too_many, write_dropped
 from data_prep.phone_names import UNLABELLED
 from data_prep.phones import HOP, SAMPLE_RATE, SYMBOLS, Interval, labels_from_intervals, write_symbols
 
@@ -39,21 +40,26 @@ def write_labels(
     lang_dir: str | Path,
     symbols: Sequence[str] = SYMBOLS,
     to: str | Path | None = None,
+    dropped: Mapping[str, str] | None = None,
+    max_dropped: int = 0,
     facts: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Write the phone table and one label a frame for every utterance that source and data directory share.
+) -> None:
+    """Write one label a frame for every utterance that source and data directory share, and all that comes with it.
+
+    That is phones.{ark,scp}, their table phones.txt, labels.json (what they are) and labels.dropped.
 
     Args:
-        by: who made the labels, said beside results; ``facts``: what else labels.json is to say of them.
-        to: the folder for phones.{ark,scp,txt}, where these are not the labels of the data directory.
-
-    Returns the utterances of the data directory that the source lacks.
+        by: who made the labels, said beside results; ``facts``: what else labels.json is to say.
+        lang_dir: gets the table too, if these are the labels of the data directory.
+        to: where they go, if not into the data directory.
+        dropped: utterances known to have no labels, and why; that others lack them is found out.
 
     Raises:
-        UserError: that of ``shared_labels``.
+        UserError: that of ``shared_labels``, or more than ``max_dropped`` without labels; then nothing has changed.
     """
     data_dir = Path(data_dir)
     to = Path(to or data_dir)
+    to.mkdir(parents=True, exist_ok=True)
     num_samples = {name: int(n) for name, n in read_table(data_dir / "utt2num_samples").items()}
     places: dict[str, int] = {}
     share = np.zeros(len(symbols), dtype=np.int64)
@@ -64,18 +70,23 @@ def write_labels(
             places[utterance] = waiting.tell()
             waiting.write(vector.tobytes())
 
+        without = dict.fromkeys(num_samples.keys() - places.keys(), f"not in {Path(source).name}")
+        without.update(dropped or {})
+        refuse_too_many(to, without, max_dropped)
+
         def in_order() -> Iterator[tuple[str, np.ndarray]]:
             for utterance in sorted(places):
                 waiting.seek(places[utterance])
                 yield utterance, np.frombuffer(waiting.read(4 * (num_samples[utterance] // HOP)), np.int32)
 
         count = write_int_vectors(to / "phones.ark", to / "phones.scp", in_order())
-    write_symbols(lang_dir if to == data_dir else to, symbols)
+    for folder in {to, Path(lang_dir)} if to == data_dir else {to}:
+        write_symbols(folder, symbols)
+    write_dropped(to, without)
     known = {"by": by, "utterances": count, "frames": int(share.sum()), "unlabelled": int(share[0])}
     with atomic_write(to / "labels.json") as file:
         json.dump({**known, **(facts or {})}, file, indent=1)
     _log_shares(count, share, symbols)
-    return [utterance for utterance in num_samples if utterance not in places]
 
 
 def shared_labels(

@@ -75,15 +75,14 @@ def read_lexicon(path: str | Path, words: Iterable[str]) -> Pronunciations:
                 word, *names = line.split() or [""]
                 if not names:
                     raise UserError(f"{path}:{number}: {line.strip()!r} is not 'word phone phone ...'")
-                phones = [phone_of(name) for name in names]
-                for name, phone in zip(names, phones):
-                    if phone not in PHONE_ID:
-                        raise UserError(
-                            f"{path}:{number}: {name!r} in the pronunciation of {word} is none of "
-                            f"{' '.join(PHONE_ID)}; map it to one of them"
-                        )
+                phones = tuple(phone_of(name) or name for name in names)
+                if strange := next((phone for phone in phones if phone not in PHONE_ID), None):
+                    raise UserError(
+                        f"{path}:{number}: {strange!r} in the pronunciation of {word} is none of "
+                        f"{' '.join(PHONE_ID)}; map it to one of them"
+                    )
                 if word.casefold() in wanted:
-                    found.setdefault(word.casefold(), []).append(tuple(phone for phone in phones if phone))
+                    found.setdefault(word.casefold(), []).append(phones)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a lexicon ({error}); correct --lexicon") from error
     return found

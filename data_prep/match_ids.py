@@ -28,7 +28,7 @@ from data_prep.cpc_labels import DOUBTFUL, NUMBERED_IDS
 from data_prep.frame_labels import label_frames
 from data_prep.int_vectors import read_vectors
 from data_prep.label_writer import shared_labels
-from data_prep.phones import HOP, SAMPLE_RATE, SYMBOLS, read_symbols
+from data_prep.phones import HOP, SAMPLE_RATE, SYMBOLS, refuse_numbered
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,7 @@ def count_pairs(source: str | Path, data_dir: str | Path, labels: str | Path | N
     """
     data_dir = Path(data_dir)
     scp = Path(labels or data_dir / "phones.scp")
-    if read_symbols(scp.parent) != SYMBOLS:
-        raise UserError(f"{scp}: its labels are numbers too, by lang/phones.txt; align first (data_prep.align)")
+    refuse_numbered(scp.parent)
     num_samples = {name: int(n) for name, n in read_table(data_dir / "utt2num_samples").items()}
     ours = read_phones(data_dir, [utterance for utterance in read_table(scp) if utterance in num_samples], scp)
     pairs = np.zeros((PHONE_CLASSES + 1) ** 2, dtype=np.int64)

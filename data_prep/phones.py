@@ -92,9 +92,7 @@ def read_symbols(labels_dir: str | Path) -> list[str]:
     Raises:
         UserError: it is missing, or neither of the two (names the line).
     """
-    path = Path(labels_dir) / "phones.txt"
-    if not path.is_file():  # a data directory
-        path = Path(labels_dir).absolute().parent / "lang/phones.txt"
+    path = _symbols_file(labels_dir)
     if not path.is_file():
         raise UserError(f"{path}: no such file; run stage 2 (phone labels) first")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -105,3 +103,17 @@ def read_symbols(labels_dir: str | Path) -> list[str]:
     if len(lines) > len(symbols):
         raise UserError(f"{path}:{len(symbols) + 1}: a phone too many; run stage 2 (phone labels) again")
     return symbols
+
+
+def _symbols_file(labels_dir: str | Path) -> Path:
+    beside = Path(labels_dir) / "phones.txt"
+    return beside if beside.is_file() else Path(labels_dir).absolute().parent / "lang/phones.txt"
+
+
+def refuse_numbered(labels_dir: str | Path) -> None:
+    """Raise if a folder's labels are the CPC authors' numbers; one without a table is taken to have phones."""
+    if _symbols_file(labels_dir).is_file() and read_symbols(labels_dir) == NUMBERED:
+        raise UserError(
+            f"{labels_dir}: its labels are the CPC authors' ids, whose phones are unknown; find them by "
+            "python -m data_prep.match_ids, and import them again with --id-map"
+        )

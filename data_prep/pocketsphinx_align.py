@@ -86,7 +86,8 @@ def _segments(
     decoder.set_alignment()
     _decode(decoder, samples)
     aligned = list(decoder.get_alignment().phones())
-    total = decoder.get_logmath().log_to_ln(sum(phone.score for phone in aligned) << SCORE_SHIFT)
+    # The unit is asked for a million of them, and the sum converted here: the method takes 32 bits.
+    total = sum(phone.score for phone in aligned) * 2**SCORE_SHIFT * decoder.get_logmath().log_to_ln(10**6) / 10**6
     frames = sum(phone.duration for phone in aligned)
     return [(phone.start, FILLERS.get(phone.name, phone.name)) for phone in aligned], total / frames
 

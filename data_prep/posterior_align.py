@@ -2,15 +2,18 @@
 
 With k2, words are aligned: all variants of the lexicon, with silence or none around each word. Without it, the phones
 that the utterance's present labels name are: they fix the variants, silence may come between any two phones, and an
-utterance without labels stays without. The log says which.
+utterance without labels stays without. The log says which, and so does labels.json.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -24,8 +27,18 @@ from data_prep.alignment import SECONDS, Aligned, Job, why_not
 from data_prep.ctm import read_ctm
 from data_prep.lexicon import Pronunciations
 from data_prep.phone_names import UNLABELLED
-from data_prep.phones import HOP, PHONE_ID, SAMPLE_RATE, SILENCE, SYMBOLS, Interval, labels_from_intervals
+from data_prep.phones import (
+    HOP,
+    PHONE_ID,
+    SAMPLE_RATE,
+    SILENCE,
+    SYMBOLS,
+    Interval,
+    labels_from_intervals,
+    refuse_numbered,
+)
 
+K2 = "https://k2-fsa.github.io/k2/installation/"
 SILENCE_CLASS = PHONE_ID[SILENCE] - 1
 
 Segments = list[tuple[int, int]]  # (class, first frame), in order, from frame 0 on
@@ -43,7 +56,14 @@ def align_corpus(job: Job) -> Iterator[Aligned]:
     """
     assert job.posteriors
     (job.work / SECONDS).unlink(missing_ok=True)  # nothing is kept, so every run spends all of them
-    engine = words_by_k2(job) or phones_by_torchaudio(job)
+    refuse_numbered(job.data_dir)
+    k2_align = load_k2()
+    if k2_align:
+        log.info("aligning words by k2: all variants of the lexicon, silence or none around each word")
+        engine = words_by_k2(job, k2_align)
+    else:
+        log.info("no k2: aligning the phones of the labels there are. With k2, words and their variants: %s", K2)
+        engine = phones_by_torchaudio(job)
     scp = job.posteriors / "posteriors.scp"
     places = tqdm(job.transcripts, desc="align", unit="utt")
     matrices = read_float_matrices(scp, [job.audio.utterances[place] for place in job.transcripts])
@@ -76,17 +96,33 @@ def aligned(place: int, engine: Engine, scores: np.ndarray, samples: int, words:
     return Aligned(place, intervals, float(relative.mean()), "")
 
 
-def words_by_k2(job: Job) -> Engine | None:
-    """The engine that aligns an utterance's words, of whose variants and silences k2 finds the best."""
+def load_k2() -> ModuleType | None:
+    """The module of k2's graphs, or None where there is no k2.
+
+    Raises:
+        UserError: there is one that does not load.
+    """
     try:
-        from data_prep import k2_align
+        return importlib.import_module("data_prep.k2_align")
+    except ModuleNotFoundError as error:
+        if error.name == "k2":
+            return None
+        raise
     except ImportError as error:
-        log.info(
-            "no k2 (%s): aligning the phones of the labels there are, by torchaudio. For words with their variants, "
-            "install a k2 for this Python and torch: https://k2-fsa.github.io/k2/installation/", error,
-        )  # fmt: skip
-        return None
-    log.info("aligning words by k2: all variants of the lexicon, silence or none around each word")
+        raise UserError(f"k2 does not load ({error}): install the build for this Python and torch, {K2}") from error
+
+
+def made_by(posteriors: Path) -> str:
+    """What labels that these scores make here are called beside results."""
+    path = posteriors / "posteriors.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run python -m cpc_speech.posteriors --to {posteriors} first")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return f"posterior of {facts['exp']}, {facts['representation']}, by {'k2' if load_k2() else 'torchaudio'}"
+
+
+def words_by_k2(job: Job, k2_align: ModuleType) -> Engine:
+    """The engine that aligns an utterance's words, of whose variants and silences k2 finds the best."""
     classes = classes_of(job.pronunciations)
 
     def engine(place: int, scores: Tensor) -> Segments | str:

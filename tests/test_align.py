@@ -71,18 +71,21 @@ def test_what_cannot_be_aligned_is_listed(spoken, tmp_path, caplog):
     data = make_data(tmp_path / "data", [audio] * 4 + [audio[:100]], texts)
     work = str(tmp_path / "work")
     command = [str(data), str(tmp_path / "lang"), "--nj", "1", "--aligner", "pocketsphinx", "--work", work]
+    before = {path.name for path in data.iterdir()}
     with pytest.raises(UserError, match="--max-dropped 4"):
         main(command)
     assert not (data / "phones.scp").exists()
-    reasons = dict(line.split(" ", 1) for line in (data / "labels.dropped").read_text().splitlines())
+    reasons = read_table(data / "labels.refused")
     assert list(reasons) == ["2-a", "3-a", "4-a", "5-a"]
     assert "do not fit its" in reasons["2-a"] and reasons["3-a"] == reasons["4-a"] == "no words in text"
     assert reasons["5-a"] == "shorter than one frame"
-    assert (data / "oov.txt").read_text() == "RUGGEDO 1 R AH G IY D OW\n"
+    assert {path.name for path in data.iterdir()} == before | {"labels.refused"}
 
     caplog.set_level("INFO")
     main([*command, "--max-dropped", "4"])  # what the failed run aligned is used
     assert "aligned already" in caplog.text
+    assert (data / "oov.txt").read_text() == "RUGGEDO 1 R AH G IY D OW\n"
+    assert list(read_table(data / "labels.dropped")) == list(reasons) and not (data / "labels.refused").exists()
     assert [name for name, _ in read_int_vectors(data / "phones.scp")] == ["1-a"]
 
 

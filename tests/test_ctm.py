@@ -44,6 +44,33 @@ def test_labels(data):
     assert (data / "labels.dropped").read_text() == "" and (data.parent / "lang/phones.txt").is_file()
 
 
+def test_utterances_that_end_before_their_audio_are_counted(data, caplog):
+    ctm = "1-a 1 0 0.0796 SIL\n1-b 1 0 0.031 SIL\n"  # of 0.1 s and 0.05 s: two frames are 20 ms
+    labels = run_ctm(data, ctm)
+    assert "x.ctm: 1 utterances, such as 1-a, end over 20 ms before their audio" in caplog.text
+    assert labels["1-a"] == [PHONE_ID["SIL"]] * 8 + [0] * 2
+
+
+def test_labels_may_go_elsewhere(data):
+    ctm = "1-a 1 0 0.1 SIL\n1-b 1 0 0.05 SIL\n"
+    to = data.parent / "new" / "labels"
+    (data.parent / "x.ctm").write_text(ctm)
+    main(["ctm", str(data.parent / "x.ctm"), str(data), str(data.parent / "lang"), "--to", str(to)])
+    found = sorted(path.name for path in to.iterdir())
+    assert found == ["labels.dropped", "labels.json", "phones.ark", "phones.scp", "phones.txt"]
+    assert [path.name for path in data.iterdir()] == ["utt2num_samples"] and not (data.parent / "lang").exists()
+
+
+def test_refused_labels_leave_the_earlier_ones(data):
+    run_ctm(data, "1-a 1 0 0.1 SIL\n1-b 1 0 0.05 SIL\n")
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    with pytest.raises(UserError, match="labels.refused.*--max-dropped 1"):
+        run_ctm(data, "1-b 1 0 0.05 AA\n")
+    assert (data / "labels.refused").read_text() == "1-a not in x.ctm\n"
+    (data / "labels.refused").unlink()
+    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+
+
 def test_missing_utterances_are_listed_and_refused(data):
     ctm = "1-b 1 0 0.05 SIL\n"
     with pytest.raises(UserError, match="1-a: not in x.ctm.*--max-dropped 1"):

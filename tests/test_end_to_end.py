@@ -85,7 +85,7 @@ def test_phone_labels(undisturbed: Path) -> None:
     page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
     assert re.search(r"\nBy gmm: (\d+) utterances, [\d,]+ frames of 10 ms, 0 of them unlabelled; 0 utterances", page)
     assert re.search(r"\n\| pocketsphinx \| \d+ s with 1 processes \| \d+ \| \d\d\.\d \| ", page)
-    assert "\n| | gmm | pocketsphinx |\n" in page and "\n| | -1 | 0 | +1 | best beside 0 |\n" in page
+    assert "\n| | gmm | pocketsphinx |\n" in page and "\n| | -1 | 0 | +1 | the best less that at 0 |\n" in page
     results = json.loads((undisturbed / "exp" / "report" / "results.json").read_text())
     moved = {(r["row"], r["labels"], r["label_shift"]) for r in results if r["table"] == "labels"}
     rows = ("MFCC, 13", "CPC, mixed speaker")  # and no other model than the first
@@ -98,15 +98,20 @@ def test_labels_imported_and_made_again(corpus: Path, undisturbed: Path, tmp_pat
     """--aligner import gives exported labels back; --aligner posterior replaces them by a classifier's."""
     work = tmp_path / "work"
     labels = undisturbed / "data" / "train_clean_100"
-    source = ["--aligner", "import", "--import-format", "ctm", "--import-from", str(labels / "phones.ctm")]
+    (tmp_path / "theirs 1.ctm").write_bytes((labels / "phones.ctm").read_bytes())
+    source = ["--aligner", "import", "--labels", f"ctm '{tmp_path}/theirs 1.ctm' --shift 0"]
     nothing = run(work, *options(corpus), "--stop-stage", "2", "--aligner", "import")
-    assert nothing.returncode == 1 and "import needs --import-format and --import-from" in nothing.stderr
+    assert nothing.returncode == 1 and "import needs --labels" in nothing.stderr
     done = run(work, *options(corpus), "--stop-stage", "2", "--compare", "", *source)
     assert done.returncode == 0, done.stdout + done.stderr
     imported = work / "data" / "train_clean_100"
     assert (imported / "phones.ark").read_bytes() == (labels / "phones.ark").read_bytes()
-    assert json.loads((imported / "labels.json").read_text())["by"] == "phones.ctm"
+    assert json.loads((imported / "labels.json").read_text())["by"] == "theirs 1.ctm"
     assert not (imported / "phones.ctm").exists()
+    with open(tmp_path / "theirs 1.ctm", "a") as file:
+        file.write(";; mended\n")
+    changed = run(work, *options(corpus), "--stage", "2", "--stop-stage", "2", "--compare", "", *source)
+    assert changed.returncode == 1 and "theirs 1.ctm has changed since" in changed.stderr
 
     again = tmp_path / "again"
     shutil.copytree(undisturbed, again)
@@ -114,10 +119,15 @@ def test_labels_imported_and_made_again(corpus: Path, undisturbed: Path, tmp_pat
     nothing = run(again, *anew)
     assert nothing.returncode == 1 and "posterior needs --posteriors-of" in nothing.stderr
     for name, layer in {"supervised_phone": "supervised", "same_speaker": "c"}.items():
-        done = run(again, *anew, "--posteriors-of", name)
+        done = run(again, *anew, "--compare", "posterior", "--posteriors-of", name)
         assert done.returncode == 0, done.stdout + done.stderr
         facts = json.loads((again / "data" / "train_clean_100" / "labels.json").read_text())
-        assert facts["by"] == f"posterior of {name}, {layer}" and facts["utterances"] > 10
+        assert facts["by"] == f"posterior of {name}, {layer}, by torchaudio" and facts["utterances"] > 10
+        # From its own labels the phones are the same, and so is their path.
+        compared = json.loads((again / "exp" / "align" / "posterior" / "comparison.json").read_text())
+        assert compared["frames"]["agreement_percent"] == 100
+    unprobed = run(again, *anew, "--posteriors-of", "same_speaker.z")
+    assert unprobed.returncode == 1 and "probes/z.phone.linear.pt, which stage 5 makes" in unprobed.stderr
 
 
 def test_interrupted_in_every_stage(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:

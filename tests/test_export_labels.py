@@ -125,7 +125,7 @@ def test_cpc_gives_the_authors_ids_back_and_no_other_format_takes_them(small):
     assert (small / "lang/phones.txt").read_text().split()[:4] == ["<eps>", "0", *f"{NUMBERED[1]} 1".split()]
     assert export(small, "cpc", "y.txt").read_text() == text
     for name in ("ctm", "textgrid", "kaldi"):
-        with pytest.raises(UserError, match="data: these labels are the authors' ids.*only cpc"):
+        with pytest.raises(UserError, match="data: its labels are the CPC authors' ids.*--id-map"):
             export(small, name, "z")
 
 

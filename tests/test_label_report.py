@@ -32,7 +32,7 @@ def exp(tmp_path: Path) -> Path:
         exp / "align/pocketsphinx/comparison.json",
         {
             "a": "data/phones.ctm",
-            "utterances": {"compared": 97},
+            "utterances": {"compared": 97, "only_a": 1},
             "frames": {"agreement_percent": 85.888},
             "boundaries": {**boundaries, "within_percent": within},
         },
@@ -47,18 +47,18 @@ def probe(exp: Path, name: str, labels: str, shift: int, correct: int) -> None:
 
 
 def lines(exp: Path) -> list[str]:
-    probes = [(facts["row"], path, facts) for path, facts in label_probes(exp)]
-    return list(section(exp, exp.parent / "data", probes))
+    return list(section(exp, exp.parent / "data", label_probes(exp, lambda facts: facts["row"])))
 
 
 def test_labels_and_comparison(exp: Path) -> None:
     found = lines(exp)
     assert found[2] == (
-        "By gmm: 98 utterances, 7,200,000 frames of 10 ms, 12 of them unlabelled; 2 utterances without labels, 1 whose "
-        "score says that text and audio may not belong together. An hour of audio took 50 s with 2 processes."
+        "By gmm: 98 utterances, 7,200,000 frames of 10 ms, 12 of them unlabelled; 2 utterances without labels, "
+        "1 whose score is an outlier: their text may not fit. An hour of audio took 50 s with 2 processes."
     )
     [row] = [line for line in found if line.startswith("| pocketsphinx")]
-    assert row == "| pocketsphinx |  | 97 | 85.9 | 1,900 of 2,000 | 7.8 | 27.8 | -0.8 | 61.2 / 85.0 / 97.0 |"
+    boundaries = "1,900 of 2,000 | 7.8 | 27.8 | -0.8 | 61.2 / 85.0 / 97.0"
+    assert row == f"| pocketsphinx |  | 97 (1 have no labels) | 85.9 | {boundaries} |"
     assert not [line for line in found if "accuracy" in line], "nothing was probed"
     assert comparisons(exp)["pocketsphinx"]["labels"]["by"] == "pocketsphinx"
 
@@ -71,10 +71,26 @@ def test_probes_by_label_set_and_by_shift(exp: Path) -> None:
     found = lines(exp)
     # All utterances are alike, so the interval is a point.
     assert "| | gmm | pocketsphinx |" in found and "| c | 50.0 (50.0–50.0) | 48.0 (48.0–48.0) |" in found
-    assert "| | -1 | 0 | +1 | +2 | best beside 0 |" in found
-    assert "| c | 40.0 | 50.0 | 53.0 | 51.0 | +3.0 at +1 |" in found
+    assert "| | -1 | 0 | +1 | +2 | the best less that at 0 |" in found
+    assert "| c | 40.0 | 50.0 | 53.0 | 51.0 | +3.0 (+3.0 … +3.0) at +1 |" in found
     assert not [line for line in found if line.startswith("| mfcc")], "one figure is no comparison"
 
 
 def test_labels_of_unknown_origin(tmp_path: Path) -> None:
     assert list(section(tmp_path, tmp_path, [])) == []
+
+
+def test_what_could_not_be_computed_is_left_empty(exp: Path) -> None:
+    nothing: dict = {"in_a": 9, "compared": 0, **dict.fromkeys(("median_ms", "p90_ms", "mean_ms"))}
+    path = exp / "align/pocketsphinx/comparison.json"
+    found = json.loads(path.read_text())
+    found["boundaries"] = {**nothing, "within_percent": dict.fromkeys(("10", "20", "50"))}
+    found["frames"]["agreement_percent"] = None
+    write_json(path, found)
+    [row] = [line for line in lines(exp) if line.startswith("| pocketsphinx")]
+    assert row == "| pocketsphinx |  | 97 (1 have no labels) |  | 0 of 9 |  |  |  |  /  /  |"
+
+
+def test_labels_that_were_not_scored_have_no_outliers(exp: Path) -> None:
+    (exp.parent / "data" / "align.outliers").unlink()
+    assert "2 utterances without labels. An hour" in lines(exp)[2]

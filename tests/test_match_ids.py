@@ -82,7 +82,7 @@ def test_the_same_labels_agree_wholly_and_come_back(tmp_path, truth, capsys):
     for name, labels in read_int_vectors(data / "phones.scp"):
         assert labels[1:-1].tolist() == truth[name][1:-1].tolist()
     import_labels(arguments)
-    with pytest.raises(UserError, match=r"phones.scp: its labels are numbers too.*align first"):
+    with pytest.raises(UserError, match="data: its labels are the CPC authors' ids"):
         count_pairs(tmp_path / "theirs.txt", data)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import write_int_vectors
-from cpc_speech.tasks import load_splits, load_task
+from cpc_speech.tasks import Task, load_splits, load_task
 
 
 def test_splits_are_the_lists(data: Path) -> None:
@@ -97,7 +97,9 @@ def test_labels_moved_by_frames(data: Path, shift: int) -> None:
     for before, after in zip(task.targets, task.shifted(shift).targets, strict=True):
         for t, target in enumerate(after):
             assert target == (before[t - shift] if 0 <= t - shift < len(before) else -1)
-    assert task.shifted(len(task.targets[0]) + 5).targets[0].max() == -1
+    short = Task("phone", 41, [np.array([4, 5]), np.array([6]), np.array([], np.int64)], splits)
+    expected = {0: [4, 5], 1: [-1, 4], -1: [5, -1]}.get(shift, [-1, -1])
+    assert [target.tolist() for target in short.shifted(shift).targets] == [expected, [-1 if shift else 6], []]
 
 
 def test_labels_of_another_folder(data: Path, tmp_path: Path) -> None:

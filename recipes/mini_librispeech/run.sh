@@ -12,10 +12,9 @@ aligner=gmm       # phone labels: gmm, a model trained on this corpus by Kaldi's
 lexicon=cmudict   # how words are said: cmudict; librispeech, which stage 0 downloads; or a "word phone phone ..." file
 oov=espeak        # words outside it: pronounced by espeak, or taken as spoken noise (spn)
 max_dropped=0     # utterances that may go without labels (listed in data/<set>/labels.dropped)
-import_format=    # for import: cpc, kaldi, kaldi-ali, ctm or textgrid
-import_from=      # FILE or DIR of those labels
-import_options=   # "--symbols phones.txt ...", see python -m data_prep.import_labels --help
-posteriors_of=    # for posterior: the model in exp/ whose phone probe scores the frames, or supervised_phone
+labels=           # for import: "FORMAT SOURCE [--symbols FILE ...]", as python -m data_prep.import_labels takes them
+posteriors_of=    # for posterior: the model in exp/, as "same_speaker" or "same_speaker.z", whose probe scores the
+                  # frames; or supervised_phone
 compare=          # aligners, as "gmm pocketsphinx", whose labels are compared with these, and probed (the first model)
 label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for more probes of the first model
 data_seed=1       # which utterances go into which split

@@ -21,29 +21,77 @@ default_corpus=corpus/LibriSpeech  # where get_corpus leaves it
 # What a recipe may replace.
 announce() { :; }                                    # what is to be said before it starts
 get_corpus() { die "pass --corpus DIR"; }            # stage 0, without --corpus
-make_labels() { labels_by "$aligner" "data/$set"; }  # stage 2
+label_needs() { uses aligner; needs_of "$aligner"; }  # what stage 2 depends on, beside text and audio
+make_labels() { labels_by "$aligner" "data/$set" "$max_dropped"; }  # stage 2
 reference() { label_file "data/$set"; }              # what --compare compares with
 
-# labels_by ALIGNER DIR: phones.{ark,scp} and what else comes with them.
+# labels_by ALIGNER DIR MAX_DROPPED: phones.{ark,scp} and what else comes with them.
 labels_by() {
-  local to=(--to "$2" --max-dropped "${max_dropped:-0}") words
+  local to=(--to "$2" --max-dropped "$3") words
   words=(--work "exp/align/$1" --lexicon "$(lexicon_file)" --oov "${oov:-espeak}" --nj "$nj")
   case $1 in
     import)
-      [ -n "${import_format-}" ] && [ -n "${import_from-}" ] \
-        || die "import needs --import-format and --import-from; see python -m data_prep.import_labels --help"
-      # shellcheck disable=SC2086  # a list of words
-      run python -m data_prep.import_labels "$import_format" "$import_from" "data/$set" data/lang "${to[@]}" \
-        ${import_options-}
+      mapfile -t words < <(import_words)
+      run python -m data_prep.import_labels "${words[@]:0:2}" "data/$set" data/lang "${words[@]:2}" "${to[@]}"
       ;;
     posterior)
-      [ -n "${posteriors_of-}" ] || die "posterior needs --posteriors-of, a model or supervised_phone, which stage 5 probes"
-      run python -m cpc_speech.posteriors --data "data/$set" --exp "exp/$posteriors_of" --to exp/align/posterior
+      run python -m cpc_speech.posteriors --data "data/$set" --exp "exp/${posteriors_of%%.*}" \
+        --representation "$(scored_layer)" --to exp/align/posterior
       run python -m data_prep.align "data/$set" data/lang --aligner posterior --posteriors exp/align/posterior \
-        "${to[@]}" "${words[@]}"
+        "${words[@]}" "${to[@]}"
       ;;
-    *) run python -m data_prep.align "data/$set" data/lang --aligner "$1" "${to[@]}" "${words[@]}" ;;
+    *) run python -m data_prep.align "data/$set" data/lang --aligner "$1" "${words[@]}" "${to[@]}" ;;
   esac
+}
+
+# needs_of ALIGNER: what its labels depend on, beside text and audio.
+needs_of() {
+  local word
+  case $1 in
+    import)
+      [ -n "${labels-}" ] || die 'import needs --labels "FORMAT SOURCE"; see python -m data_prep.import_labels --help'
+      uses labels
+      while IFS= read -r word; do
+        if [ -d "$word" ]; then reads_folder "$word"; elif [ -f "$word" ]; then reads "$word"; fi
+      done < <(import_words)
+      return
+      ;;
+    posterior)
+      [ -n "${posteriors_of-}" ] \
+        || die 'posterior needs --posteriors-of, a model in exp/ that stage 5 has probed, or supervised_phone'
+      uses posteriors_of
+      [ -e "$(classifier)" ] || die "--posteriors-of $posteriors_of needs $(classifier), which stage 5 makes: run it first"
+      ;;
+  esac
+  uses lexicon oov
+  case $(lexicon_file) in
+    cmudict) ;;
+    corpus/*) need 0 "$(lexicon_file)" ;;
+    *) reads "$(lexicon_file)" ;;
+  esac
+}
+
+# The words of --labels, which may be quoted; those that name files from where the user stands, in full.
+import_words() {
+  local word
+  xargs printf '%s\n' <<< "$labels" | while IFS= read -r word; do
+    if [[ $word != /* && -e $launched_from/$word ]]; then word=$launched_from/$word; fi
+    printf '%s\n' "$word"
+  done
+}
+
+# Of --posteriors-of: the layer of "model.layer", and the file that its phone classifier is.
+scored_layer() {
+  case $posteriors_of in
+    *.*) printf %s "${posteriors_of#*.}" ;;
+    supervised_phone) printf supervised ;;
+    *) printf c ;;
+  esac
+}
+classifier() {
+  local layer
+  layer=$(scored_layer)
+  printf %s "exp/${posteriors_of%%.*}/probes/$layer.phone.$([ "$layer" = supervised ] && echo end_to_end || echo linear).pt"
 }
 
 # label_file DIR: the labels in it, with exact times where it has them.
@@ -69,6 +117,8 @@ stage_0() {
   if [ "${lexicon-}" = librispeech ]; then
     run python "$root/local/download.py" --url https://www.openslr.org/resources/11/librispeech-lexicon.txt \
       --md5 28f72663f6bfed7cd346283c064c315b --to corpus --hint "pass the file: --lexicon FILE"
+  elif [ ! -e "$(lexicon_file)" ] && [ "$(lexicon_file)" != cmudict ]; then
+    die "--lexicon $lexicon: no such file"
   fi
   uses "${corpus_options[@]}"
   unfinished data/.done.0 || return 0
@@ -101,32 +151,28 @@ stage_1() {
 
 stage_2() {
   unlabelled && return
-  need 1 "data/$set"/{.done.1,audio.scp,utt2num_samples,text}
-  uses aligner
-  what_labels_need
+  local source=("data/$set"/{.done.1,audio.scp,utt2num_samples,text})
+  need 1 "${source[@]}"
+  label_needs
   if unfinished "data/$set/.done.2"; then
     make_labels
     run python -m data_prep.validate "data/$set" --stage phones
+    rm -f exp/align/*/comparison.json exp/*/probes/labels/*.json  # figures about labels that are no more
     finish "data/$set"/phones.{ark,scp}
   fi
   for part in ${compare-}; do
+    need 1 "${source[@]}"
     need 2 "data/$set"/{.done.2,phones.ark}
-    what_labels_need
+    needs_of "$part"
+    # A classifier that is trained anew makes other labels. (Those of stage 2 itself it may well have been trained on.)
+    [ "$part" != posterior ] || need 5 "$(classifier)"
     unfinished "exp/align/$part/.done.2" || continue
-    labels_by "$part" "exp/align/$part/labels"
+    # How many it cannot label is part of the comparison.
+    labels_by "$part" "exp/align/$part/labels" "$(wc -l < "data/$set/utt2num_samples")"
     run python -m data_prep.compare_labels "data/$set" "$(reference)" "$(label_file "exp/align/$part/labels")" \
       --json "exp/align/$part/comparison.json"
     finish "exp/align/$part"/{comparison.json,labels/phones.ark}
   done
-}
-
-# Records what labels_by uses. Not the classifier of --posteriors-of: a later stage 5 trains it anew with the labels that
-# it made, which are not out of date by that.
-what_labels_need() {
-  uses lexicon oov import_format import_from import_options posteriors_of
-  [ "$(lexicon_file)" = cmudict ] || reads "$(lexicon_file)"
-  if [ -d "${import_from-}" ]; then reads_folder "$import_from"
-  elif [ -n "${import_from-}" ]; then reads "$import_from"; fi
 }
 
 stage_3() {
@@ -234,6 +280,12 @@ label_rows() {
   row "$1" "$2.shifted" "${@:3}" --label-shift $label_shifts
 }
 
+need_label_rows() {
+  local aligner
+  for aligner in ${compare-}; do need 5 "$1/.done.5.$2.$aligner"; done
+  [ -z "${label_shifts-}" ] || need 5 "$1/.done.5.$2.shifted"
+}
+
 # The command that makes what these options make, run from the repository's root; where a corpus lies is no one's concern.
 whole_command() {
   local name value words=("recipes/${recipe##*/}/run.sh")
@@ -252,8 +304,12 @@ stage_9() {
   unlabelled && return
   local model layer row
   for model in $models; do
-    for layer in $layers; do need 5 "exp/$model/.done.5.$model.$layer"; done
+    for layer in $layers; do
+      need 5 "exp/$model/.done.5.$model.$layer"
+      [ "$model" != "${models%% *}" ] || need_label_rows "exp/$model" "$model.$layer"
+    done
   done
+  need_label_rows exp/baselines mfcc
   for row in baselines.{mfcc,mfcc39,random} supervised_phone.supervised_phone supervised_speaker.supervised_speaker; do
     need 5 "exp/${row%%.*}/.done.5.${row#*.}"
   done

@@ -34,6 +34,7 @@ get_corpus() {
   run python -m data_prep.synthetic "$PWD/corpus" --speakers "$speakers" --minutes "$minutes" --seed "$data_seed"
 }
 
+label_needs() { reads corpus/synthetic.ctm; }
 make_labels() { run python -m data_prep.import_labels ctm corpus/synthetic.ctm "data/$set" data/lang; }
 reference() { printf corpus/synthetic.ctm; }
 
