@@ -1,9 +1,9 @@
 """Forced alignment with a monophone GMM-HMM trained on the very utterances, flat start, by Kaldi's own code.
 
 The course of Kaldi's steps/train_mono.sh and align_si.sh, on kaldi-hmm-gmm: no Kaldi is installed. One step is not
-Kaldi's: all boundaries are moved together where that makes a likelier model (gmm_train.SHIFT_BEFORE). WORK keeps the model
-(model.npz) and all alignments (ali.*.npz: transition ids) as arrays; an interrupted run goes on from its last iteration or
-chunk.
+Kaldi's: all boundaries are moved together where that makes a likelier model (gmm_train.SHIFT_BEFORE). WORK keeps the
+model (model.npz) and all alignments (ali.*.npz: transition ids) as arrays; an interrupted run goes on from its last
+iteration or chunk.
 """
 
 from __future__ import annotations

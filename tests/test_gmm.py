@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -265,13 +267,15 @@ def test_boundaries_that_all_lie_late_are_moved_back(tmp_path, monkeypatch, capl
     monkeypatch.setattr(gmm_train._Worker, "features", None)
     monkeypatch.setattr(gmm_train, "ITERATIONS", 9)
     gmm_features.write_features(tmp_path, audio, (gmm_features.mfcc(audio[i]) for i in range(40)))
-    workers, chunks = Here(), alignment.chunked(range(40), 10)
+    workers: Any = Here()
+    chunks = alignment.chunked(range(40), 10)
     model = gmm_train.train(workers, tmp_path, audio, range(40))
 
     def lateness(state):
         paths = sum(gmm_train._run_pass(workers, tmp_path, state, dict(enumerate(chunks)), gmm_train.BEAMS)[0], [])
         moved = []
         for path, intervals_, samples in zip(paths, truth, audio.num_samples, strict=True):
+            assert path is not None
             found = intervals(path, samples)
             if [phone for *_, phone in found] == [phone for *_, phone in intervals_]:
                 moved += [a.start - b.start for a, b in zip(found[1:], intervals_[1:], strict=True)]
