@@ -100,6 +100,8 @@ def test_labels_imported_and_made_again(corpus: Path, undisturbed: Path, tmp_pat
     labels = undisturbed / "data" / "train_clean_100"
     (tmp_path / "theirs 1.ctm").write_bytes((labels / "phones.ctm").read_bytes())
     source = ["--aligner", "import", "--labels", f"ctm '{tmp_path}/theirs 1.ctm' --shift 0"]
+    no_lexicon = run(work, *options(corpus), "--stop-stage", "0", "--lexicon", "nowhere.txt")
+    assert no_lexicon.returncode == 1 and "--lexicon nowhere.txt: no such file" in no_lexicon.stderr
     nothing = run(work, *options(corpus), "--stop-stage", "2", "--aligner", "import")
     assert nothing.returncode == 1 and "import needs --labels" in nothing.stderr
     done = run(work, *options(corpus), "--stop-stage", "2", "--compare", "", *source)
