@@ -118,6 +118,8 @@ def _by_labels(probes: list[LabelProbe], mine: str) -> Iterable[str]:
     yield ""
     yield f"| | {' | '.join(names)} |"
     yield "|---" * (len(names) + 1) + "|"
+    majority = {name: facts["majority"] for found in rows.values() for name, facts in found.items()}
+    yield f"| most frequent class | {' | '.join(_show(majority.get(name)) for name in names)} |"
     for (row, _), found in rows.items():
         yield f"| {row} | {' | '.join(_cell(found.get(name)) for name in names)} |"
     yield ""
@@ -134,13 +136,13 @@ def _by_shift(probes: list[LabelProbe]) -> Iterable[str]:
     shifts = sorted({shift for found in rows.values() for shift in found})
     yield "Phone accuracy, %, with the labels moved by frames of 10 ms (+1: a frame is named what the one before it is)"
     yield ""
-    yield f"| | {' | '.join(f'{shift:+d}' if shift else '0' for shift in shifts)} | the best less that at 0 |"
+    yield f"| | {' | '.join(f'{shift:+d}' if shift else '0' for shift in shifts)} | the best, less that at 0 |"
     yield "|---" * (len(shifts) + 2) + "|"
     for (row, _), found in rows.items():
         best = max(found, key=lambda shift: found[shift].accuracy)
         gain, low, high = found[best].difference(found[0])
         cells = " | ".join(_show(found[shift].accuracy if shift in found else None) for shift in shifts)
-        yield f"| {row} | {cells} | {gain:+.1f} ({low:+.1f} … {high:+.1f}) at {best:+d} |"
+        yield f"| {row} | {cells} | {f'{gain:+.1f} ({low:+.1f} … {high:+.1f}) at {best:+d}' if best else 'is at 0'} |"
     yield ""
     yield (
         "The last column's interval is a paired bootstrap over utterances; its shift was chosen on these test frames. "

@@ -85,7 +85,7 @@ def test_phone_labels(undisturbed: Path) -> None:
     page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
     assert re.search(r"\nBy gmm: (\d+) utterances, [\d,]+ frames of 10 ms, 0 of them unlabelled; 0 utterances", page)
     assert re.search(r"\n\| pocketsphinx \| \d+ s with 1 processes \| \d+ \| \d\d\.\d \| ", page)
-    assert "\n| | gmm | pocketsphinx |\n" in page and "\n| | -1 | 0 | +1 | the best less that at 0 |\n" in page
+    assert "\n| | gmm | pocketsphinx |\n" in page and "\n| | -1 | 0 | +1 | the best, less that at 0 |\n" in page
     results = json.loads((undisturbed / "exp" / "report" / "results.json").read_text())
     moved = {(r["row"], r["labels"], r["label_shift"]) for r in results if r["table"] == "labels"}
     rows = ("MFCC, 13", "CPC, mixed speaker")  # and no other model than the first

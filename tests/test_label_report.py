@@ -42,7 +42,12 @@ def exp(tmp_path: Path) -> Path:
 
 def probe(exp: Path, name: str, labels: str, shift: int, correct: int) -> None:
     score = Score([f"u{i}" for i in range(4)], [correct] * 4, [100] * 4)
-    facts = {"row": name, "labels": labels, "label_shift": shift}
+    facts = {
+        "row": name,
+        "labels": labels,
+        "label_shift": shift,
+        "majority": 17.5 if labels == "pocketsphinx" else 21.1,
+    }
     save_score(exp / "model" / "probes" / "labels" / f"{name}.{labels}.{shift:+d}.json", score, facts)
 
 
@@ -68,11 +73,15 @@ def test_probes_by_label_set_and_by_shift(exp: Path) -> None:
         probe(exp, "c", "gmm", shift, correct)
     probe(exp, "c", "pocketsphinx", 0, 48)
     probe(exp, "mfcc", "gmm", 0, 30)
+    probe(exp, "z", "gmm", 0, 45)
+    probe(exp, "z", "gmm", 1, 44)
     found = lines(exp)
     # All utterances are alike, so the interval is a point.
+    assert "| most frequent class | 21.1 | 17.5 |" in found
     assert "| | gmm | pocketsphinx |" in found and "| c | 50.0 (50.0–50.0) | 48.0 (48.0–48.0) |" in found
-    assert "| | -1 | 0 | +1 | +2 | the best less that at 0 |" in found
+    assert "| | -1 | 0 | +1 | +2 | the best, less that at 0 |" in found
     assert "| c | 40.0 | 50.0 | 53.0 | 51.0 | +3.0 (+3.0 … +3.0) at +1 |" in found
+    assert "| z |  | 45.0 | 44.0 |  | is at 0 |" in found
     assert not [line for line in found if line.startswith("| mfcc")], "one figure is no comparison"
 
 
