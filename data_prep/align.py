@@ -109,7 +109,8 @@ def main(argv: list[str] | None = None) -> None:
                         file.write(ctm_lines(utterance, intervals))
         finally:
             seconds = add_seconds(options.work, time.monotonic() - start)
-        facts = {"seconds": round(seconds), "processes": options.nj}
+        # What scores cost was spent before.
+        facts = {} if options.posteriors else {"seconds": round(seconds), "processes": options.nj}
         write_labels(
             by, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to,
             dropped=dropped, max_dropped=options.max_dropped, facts=facts,
