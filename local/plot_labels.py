@@ -10,6 +10,7 @@ grows with the time that is shown.
 from __future__ import annotations
 
 import argparse
+import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,13 @@ def _tier(axes: Any, caption: str, labels: Labels, start: float, end: float) -> 
         )  # fmt: skip
 
 
+def caption(path: Path) -> str:
+    """Who made the labels, where a labels.json beside them says so; else the file's name."""
+    facts = path.parent / "labels.json"
+    name = json.loads(facts.read_text(encoding="utf-8"))["by"] if facts.is_file() else path.name
+    return textwrap.fill(name, 16)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path)
@@ -123,14 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--end", type=float, metavar="S", help="seconds (default: the end of the audio)")
     options = parser.parse_args(argv)
     audio = PackedAudio(options.data_dir, [options.utterance])[0]
-    names = [path.name for path in options.label_sets]
-    label_sets = [
-        (
-            path.name if names.count(path.name) == 1 else f"{path.resolve().parent.name}/\n{path.name}",
-            read_utterance(path, options.utterance, len(audio)),
-        )
-        for path in options.label_sets
-    ]
+    label_sets = [(caption(path), read_utterance(path, options.utterance, len(audio))) for path in options.label_sets]
     title = options.utterance
     if (options.data_dir / "text").is_file():
         title += "\n" + textwrap.shorten(read_table(options.data_dir / "text").get(options.utterance, ""), 150)

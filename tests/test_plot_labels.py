@@ -87,3 +87,9 @@ def test_the_command_writes_a_png(data, tmp_path):
         PLOT.main([str(data), "nobody", str(tmp_path / "x.ctm"), "--to", str(to)])
     with pytest.raises(UserError, match="x.mp3: .*png"):
         PLOT.main([str(data), "ann-001", str(tmp_path / "x.ctm"), "--to", str(tmp_path / "x.mp3")])
+
+
+def test_captions_say_who_made_the_labels(tmp_path):
+    assert PLOT.caption(tmp_path / "phones.ctm") == "phones.ctm"
+    (tmp_path / "labels.json").write_text('{"by": "posterior of same_speaker, c, by torchaudio"}')
+    assert PLOT.caption(tmp_path / "phones.ctm").split("\n") == ["posterior of", "same_speaker, c,", "by torchaudio"]
