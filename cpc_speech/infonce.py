@@ -38,6 +38,13 @@ PAPER_SETTINGS = {
 }
 
 
+def setting_name(batch_composition: str, candidates: str) -> str:
+    """The paper's name of a setting of negatives."""
+    if candidates == "current_window":  # whose windows share the minibatch makes no difference
+        return "current sequence only"
+    return next(name for name, setting in PAPER_SETTINGS.items() if setting == (batch_composition, candidates))
+
+
 class InfoNCE(NamedTuple):
     """Losses in nats and accuracies, each a tensor (K,): one value a step ahead, averaged over predictions."""
 

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpc_speech import ablation_report
 from cpc_speech.config import Config, load_config
 from cpc_speech.datadir import read_list, read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
-from cpc_speech.infonce import PAPER_SETTINGS
+from cpc_speech.infonce import setting_name
 from cpc_speech.label_report import LabelProbe, comparisons, label_probes, section
 from cpc_speech.metrics import read_metrics
 from cpc_speech.provenance import provenance
@@ -75,13 +76,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--command", default="", help="the command that made it all, to stand in the report")
     args = parser.parse_args(argv)
 
-    results = collect(args.exp)
+    results, ablations = collect(args.exp), ablation_report.ablations(args.exp)
+    if not results and not ablations:
+        raise UserError(f"{args.exp}: no probe has written a result here yet; run stage 5 first")
     if not args.write:
-        print("\n".join(table(results)))
+        tables = [table(results)] * bool(results) + [ablation_report.table(ablations)] * bool(ablations)
+        print("\n\n".join("\n".join(lines) for lines in tables))
         return
     text = "\n".join([f"# {args.title}", "", *page(results, args.exp, args.data, args.command)]) + "\n"
     with atomic_write(args.write / "results.json") as file:
-        json.dump([*map(_object, results), *_label_objects(args.exp)], file, indent=1)
+        found = [*map(_object, results), *ablation_report.objects(ablations), *_label_objects(args.exp)]
+        json.dump(found, file, indent=1)
         file.write("\n")
     with atomic_write(args.write / "RESULTS.md") as file:
         file.write(text)
@@ -96,26 +101,20 @@ def collect(exp: Path) -> list[Result]:
             continue
         score, facts = load_score(path)
         results.append(Result(row_label(facts), facts["task"], score, facts, path.parent.parent))
-    if not results:
-        raise UserError(f"{exp}: no probe has written a result here yet; run stage 5 first")
     results.sort(key=lambda r: (_ORDER.index(r.facts["row"]), r.facts["probe_context"], r.row, str(r.exp), r.task))
     return results
 
 
 def row_label(facts: dict[str, Any]) -> str:
     """The row's name: the paper's, where the paper has such a row."""
-    label = _LABELS.get(facts["row"]) or f"CPC, {setting_name(facts['config'])}"
+    label = _LABELS.get(facts["row"]) or f"CPC, {_setting(facts['config'])}"
     if facts["row"] == "z":
         label += ", z_t"
     return label + (", context afresh every window" if facts["probe_context"] == "window" else "")
 
 
-def setting_name(config: dict[str, Any]) -> str:
-    """The paper's name of a setting of negatives, or the pair of keys where it has none."""
-    pair = (config["batch_composition"], config["candidates"])
-    if pair[1] == "current_window":
-        return "current sequence only"
-    return next(name for name, setting in PAPER_SETTINGS.items() if setting == pair)
+def _setting(config: dict[str, Any]) -> str:
+    return setting_name(config["batch_composition"], config["candidates"])
 
 
 def table(results: list[Result]) -> list[str]:
@@ -145,7 +144,9 @@ def rows(results: list[Result]) -> list[tuple[str, dict[str, Result]]]:
 
 def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable[str]:
     """RESULTS.md without its title."""
-    trained = [(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(exp.glob("*/train.json"))]
+    paths = [*sorted(exp.glob("*/train.json")), *sorted(exp.glob("ablations/*/train.json"))]
+    # A row of Table 2 that stage 4 had trained already is a link to it.
+    trained = [(path.parent, json.loads(path.read_text())) for path in paths if not path.parent.is_symlink()]
     yield from _measured_on(data)
     yield "## Table 1: linear classification of single frames"
     yield ""
@@ -160,6 +161,7 @@ def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable
     )
     yield ""
     yield from _differences(results)
+    yield from ablation_report.section(ablation_report.ablations(exp))
     phones = [
         LabelProbe(result.row, result.exp, result.score, result.facts) for result in results if result.task == "phone"
     ]

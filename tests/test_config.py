@@ -157,6 +157,20 @@ def test_recipes_configurations_load_and_are_complete(path: Path) -> None:
         load_config([path, other])
 
 
+def test_rows_of_table_2_are_one_difference_each_from_any_recipe() -> None:
+    """steps 2 to 20, where negatives come from, how many they are, how long a window is: N and nothing else follows."""
+    rows = {path.stem: path for path in (ROOT / "recipes" / "shared" / "conf" / "ablations").glob("*.yaml")}
+    n = {"other_windows": 7 * 128 + 1, "current_window": 128}
+    for base in RECIPES:
+        for name, path in rows.items():
+            config = load_config([base, path])
+            changed = yaml.safe_load(path.read_text())
+            assert dataclasses.asdict(config) == yaml.safe_load(base.read_text()) | changed, name
+            negatives = changed.get("negatives")
+            assert config.num_candidates == (negatives + 1 if negatives else n.get(config.candidates, 1024)), name
+    assert {f"steps_{k}" for k in (2, 4, 8, 16, 20)} | {f"negatives_{n}" for n in (8, 32, 128, 512)} < set(rows)
+
+
 def test_librispeech100_is_the_paper() -> None:
     config = load_config([ROOT / "recipes" / "librispeech100" / "conf" / "cpc.yaml"])
     for key in (

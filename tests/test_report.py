@@ -13,6 +13,7 @@ import pytest
 from cpc_speech import report as module
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
+from cpc_speech.infonce import setting_name
 from cpc_speech.scores import Score, save_score
 
 UTTERANCES = [f"u{i:02d}" for i in range(20)]
@@ -168,7 +169,7 @@ def test_experiments_set_aside_are_not_reported(exp: Path, data: Path) -> None:
     ],
 )
 def test_settings_have_the_papers_names(composition: str, candidates: str, name: str) -> None:
-    assert module.setting_name({"batch_composition": composition, "candidates": candidates}) == name
+    assert setting_name(composition, candidates) == name
 
 
 def test_without_write_the_table_is_printed_and_nothing_written(

@@ -1,0 +1,217 @@
+"""Table 2: phone accuracy by how many steps ahead a model predicts, and by where its negatives come from.
+
+An experiment of it is a folder ``exp/ablations/<row>.seed<S>``, as local/ablations.py leaves it. What a row is called
+follows from its configuration; the seeds of one row are averaged.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cpc_speech.config import Config, load_config
+from cpc_speech.infonce import setting_name
+from cpc_speech.metrics import read_metrics
+from cpc_speech.scores import Score, load_score
+
+# van den Oord et al. 2018, Table 2, in its order: phone accuracy, in per cent.
+PAPER = {
+    "mixed speaker, 2 steps": 28.5,
+    "mixed speaker, 4 steps": 57.6,
+    "mixed speaker, 8 steps": 63.6,
+    "mixed speaker, 12 steps": 64.6,
+    "mixed speaker, 16 steps": 63.8,
+    "same speaker, 12 steps": 65.5,
+    "mixed speaker (excl.), 12 steps": 57.3,
+    "same speaker (excl.), 12 steps": 64.6,
+    "current sequence only, 12 steps": 65.2,
+}
+REFERENCE = "mixed speaker, 12 steps"
+_WINDOW = 20480  # samples
+# What says nothing about the model that comes out.
+_HOUSEKEEPING: dict[str, Any] = {
+    "log_every": 1, "dev_every": 1, "dev_minibatches": 1, "checkpoint_every": 1, "keep_checkpoints": 1,
+}  # fmt: skip
+
+
+@dataclass
+class Ablation:
+    """One experiment: a row of Table 2 with one seed."""
+
+    name: str  # of the row, as files are called
+    exp: Path
+    config: Config
+    score: Score | None  # of the phone probe on c_t, once there is one for the model as it was trained to the end
+    facts: dict[str, Any]  # what that probe wrote about it
+
+    @property
+    def row(self) -> str:
+        """The row's name: the paper's, where the paper has such a row."""
+        config = self.config
+        parts = [setting_name(config.batch_composition, config.candidates), f"{config.steps} steps"]
+        if config.negatives != "all":
+            parts.append(f"{config.negatives} negatives")
+        if config.window_samples != _WINDOW:
+            parts.append(f"windows of {config.window_samples:,} samples")
+        return ", ".join(parts)
+
+    @property
+    def state(self) -> str:
+        """How far it is, while there is no accuracy."""
+        if (self.exp / "train.json").exists():
+            return "trained, not probed yet"
+        lines = read_metrics(self.exp, "train")
+        return f"running, update {lines[-1]['update'] if lines else 0:,} of {self.config.updates:,}"
+
+    def compared_with(self) -> Config:
+        """The configuration of the 12-step mixed-speaker model that differs from this one in the row alone."""
+        heard = self.config.windows * self.config.window_samples  # in a minibatch: the same, however long windows are
+        row = {"batch_composition": "mixed_speaker", "candidates": "minibatch", "negatives": "all", "steps": 12}
+        lengths = {"window_samples": _WINDOW, "windows": max(1, heard // _WINDOW)}
+        return replace(self.config, **row, **lengths, **_HOUSEKEEPING)
+
+
+def ablations(exp: Path) -> list[Ablation]:
+    """All experiments of Table 2 that were begun: the paper's rows first, in its order; then by configuration."""
+    found = []
+    for path in sorted(exp.glob("ablations/*.seed*/config.yaml")):
+        if not (match := re.fullmatch(r"(.+)\.seed\d+", path.parent.name)):
+            continue
+        config = load_config([path])
+        score, facts = None, {}
+        probe = path.parent / "probes" / "c.phone.linear.json"
+        if probe.exists():
+            score, facts = load_score(probe)
+            if facts["updates"] != config.updates:  # probed on the way
+                score, facts = None, {}
+        found.append(Ablation(match[1], path.parent, config, score, facts))
+    return sorted(found, key=_order)
+
+
+def _order(ablation: Ablation) -> tuple:
+    config, paper = ablation.config, list(PAPER)
+    place = paper.index(ablation.row) if ablation.row in paper else len(paper)
+    negatives = 0 if config.negatives == "all" else int(config.negatives)
+    return place, config.window_samples, negatives, config.steps, ablation.row, ablation.name, config.seed
+
+
+def grouped(found: list[Ablation]) -> list[list[Ablation]]:
+    """The seeds of each row together. Models of one name that differ in more than the seed are rows apart."""
+    rows: dict[tuple[str, Config], list[Ablation]] = {}
+    for ablation in found:
+        rows.setdefault((ablation.name, replace(ablation.config, seed=0, **_HOUSEKEEPING)), []).append(ablation)
+    return list(rows.values())
+
+
+def differences(found: list[Ablation]) -> dict[Path, tuple[float, float, float]]:
+    """Experiment -> its accuracy less that of the 12-step mixed-speaker model with the same seed and everything else
+    alike, in points, with its 95 % interval; experiments that have no such model to compare with are left out."""
+    references = {}
+    for ablation in found:
+        if ablation.score and ablation.row == REFERENCE:
+            references[replace(ablation.config, **_HOUSEKEEPING)] = ablation.score
+    result = {}
+    for ablation in found:
+        reference = references.get(ablation.compared_with())
+        if ablation.score and ablation.row != REFERENCE and reference:
+            result[ablation.exp] = ablation.score.difference(reference)
+    return result
+
+
+def section(found: list[Ablation]) -> Iterable[str]:
+    """Lines of the page; nothing where no row of Table 2 was begun."""
+    if not found:
+        return
+    yield "## Table 2: steps ahead, and where negatives come from"
+    yield ""
+    yield from table(found)
+    yield ""
+    yield (
+        "Phone accuracy of a linear probe on c_t: with one seed, a 95 % interval (bootstrap over utterances); with "
+        "several, their mean ± their standard deviation (n: how many). The difference is from the 12-step "
+        "mixed-speaker model of the same seed: with one seed, a paired bootstrap over the same test utterances. "
+        "The folders, in `exp/`, hold configuration, metrics and checkpoints; `exp/ablations/log/` what was printed."
+    )
+    yield ""
+
+
+def table(found: list[Ablation]) -> list[str]:
+    """Table 2: the paper's accuracies beside ours; its rows that were not begun stand with the paper's figure alone."""
+    lines = [
+        "| | phone, % | less mixed speaker, 12 steps | paper: phone | N | updates | seeds | folder |",
+        "|---" * 8 + "|",
+    ]
+    rows: dict[str, list[list[Ablation]]] = {row: [] for row in PAPER}
+    for seeds in grouped(found):
+        rows.setdefault(seeds[0].row, []).append(seeds)
+    apart = differences(found)
+    for row, models in rows.items():
+        paper = str(PAPER.get(row, ""))
+        lines += [_line(seeds, apart, paper) for seeds in models] or [f"| {row} | | | {paper} | | | | |"]
+    return lines
+
+
+def _line(seeds: list[Ablation], apart: dict[Path, tuple[float, float, float]], paper: str) -> str:
+    first = seeds[0]
+    scores = [one.score for one in seeds if one.score]
+    accuracy = ""
+    if len(scores) == 1:
+        low, high = scores[0].interval()
+        accuracy = f"{scores[0].accuracy:.1f} ({low:.1f}–{high:.1f})"
+    elif scores:
+        mean, spread = _mean_and_spread([score.accuracy for score in scores])
+        accuracy = f"{mean:.1f} ± {spread:.1f} (n {len(scores)})"
+    under_way = [
+        f"{one.state}{f' (seed {one.config.seed})' if len(seeds) > 1 else ''}" for one in seeds if not one.score
+    ]
+    known = [apart[one.exp] for one in seeds if one.exp in apart]
+    difference = ""
+    if len(known) == 1:
+        difference = "{:+.1f} ({:+.1f} … {:+.1f})".format(*known[0])
+    elif known:
+        mean, spread = _mean_and_spread([value for value, _, _ in known])
+        difference = f"{mean:+.1f} ± {spread:.1f} (n {len(known)})"
+    cells = [
+        first.row, "; ".join(filter(None, [accuracy, *under_way])), difference, paper, str(first.config.num_candidates),
+        f"{first.config.updates:,}", ", ".join(str(one.config.seed) for one in seeds),
+        f"`ablations/{first.exp.name if len(seeds) == 1 else f'{first.name}.seed*'}`",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _mean_and_spread(values: list[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation."""
+    return statistics.fmean(values), statistics.stdev(values)
+
+
+def objects(found: list[Ablation]) -> Iterable[dict[str, Any]]:
+    """What Table 2 is made of, for results.json: one object an experiment that was probed, and one for each row that
+    was probed with several seeds."""
+    apart = differences(found)
+    for seeds in grouped(found):
+        probed = [(one, one.score) for one in seeds if one.score]
+        for one, score in probed:
+            yield _object(one, score, apart.get(one.exp))
+        if len(probed) > 1:
+            mean, spread = _mean_and_spread([score.accuracy for _, score in probed])
+            yield {
+                "table": "2, over seeds", "row": probed[0][0].row, "task": "phone", "mean": round(mean, 3),
+                "standard_deviation": round(spread, 3), "seeds": [one.config.seed for one, _ in probed],
+            }  # fmt: skip
+
+
+def _object(one: Ablation, score: Score, apart: tuple[float, float, float] | None) -> dict[str, Any]:
+    difference, *interval = (round(value, 3) for value in apart) if apart else (None,)
+    return {
+        "table": 2, "row": one.row, "task": "phone", "probe": one.facts["probe"],
+        "accuracy": round(score.accuracy, 3), "ci95": [round(value, 3) for value in score.interval()],
+        "difference": difference, "difference_ci95": interval or None, "paper": PAPER.get(one.row),
+        "seed": one.config.seed, "updates": one.facts["updates"], "candidates": one.config.num_candidates,
+        "config": asdict(one.config), "experiment": f"ablations/{one.exp.name}",
+        "learning_rate": one.facts.get("learning_rate"), "labels": one.facts.get("labels"),
+        "commit": one.facts["commit"], "command": one.facts["command"], "machine": one.facts["machine"],
+    }  # fmt: skip
