@@ -70,9 +70,10 @@ class Ablation:
     def compared_with(self) -> Config:
         """The configuration of the 12-step mixed-speaker model that differs from this one in the row alone."""
         heard = self.config.windows * self.config.window_samples  # in a minibatch: the same, however long windows are
-        row = {"batch_composition": "mixed_speaker", "candidates": "minibatch", "negatives": "all", "steps": 12}
-        lengths = {"window_samples": _WINDOW, "windows": max(1, heard // _WINDOW)}
-        return replace(self.config, **row, **lengths, **_HOUSEKEEPING)
+        return replace(
+            self.config, batch_composition="mixed_speaker", candidates="minibatch", negatives="all", steps=12,
+            window_samples=_WINDOW, windows=max(1, heard // _WINDOW), **_HOUSEKEEPING,
+        )  # fmt: skip
 
 
 def ablations(exp: Path) -> list[Ablation]:
@@ -82,7 +83,8 @@ def ablations(exp: Path) -> list[Ablation]:
         if not (match := re.fullmatch(r"(.+)\.seed\d+", path.parent.name)):
             continue
         config = load_config([path])
-        score, facts = None, {}
+        score: Score | None = None
+        facts: dict[str, Any] = {}
         probe = path.parent / "probes" / "c.phone.linear.json"
         if probe.exists():
             score, facts = load_score(probe)
@@ -157,14 +159,13 @@ def table(found: list[Ablation]) -> list[str]:
 
 def _line(seeds: list[Ablation], apart: dict[Path, tuple[float, float, float]], paper: str) -> str:
     first = seeds[0]
-    scores = [one.score for one in seeds if one.score]
+    probed = [one.facts for one in seeds if one.score]
     accuracy = ""
-    if len(scores) == 1:
-        low, high = scores[0].interval()
-        accuracy = f"{scores[0].accuracy:.1f} ({low:.1f}–{high:.1f})"
-    elif scores:
-        mean, spread = _mean_and_spread([score.accuracy for score in scores])
-        accuracy = f"{mean:.1f} ± {spread:.1f} (n {len(scores)})"
+    if len(probed) == 1:
+        accuracy = "{:.1f} ({:.1f}–{:.1f})".format(probed[0]["accuracy"], *probed[0]["ci95"])
+    elif probed:
+        mean, spread = _mean_and_spread([facts["accuracy"] for facts in probed])
+        accuracy = f"{mean:.1f} ± {spread:.1f} (n {len(probed)})"
     under_way = [
         f"{one.state}{f' (seed {one.config.seed})' if len(seeds) > 1 else ''}" for one in seeds if not one.score
     ]
@@ -193,22 +194,22 @@ def objects(found: list[Ablation]) -> Iterable[dict[str, Any]]:
     was probed with several seeds."""
     apart = differences(found)
     for seeds in grouped(found):
-        probed = [(one, one.score) for one in seeds if one.score]
-        for one, score in probed:
-            yield _object(one, score, apart.get(one.exp))
+        probed = [one for one in seeds if one.score]
+        for one in probed:
+            yield _object(one, apart.get(one.exp))
         if len(probed) > 1:
-            mean, spread = _mean_and_spread([score.accuracy for _, score in probed])
+            mean, spread = _mean_and_spread([one.facts["accuracy"] for one in probed])
             yield {
-                "table": "2, over seeds", "row": probed[0][0].row, "task": "phone", "mean": round(mean, 3),
-                "standard_deviation": round(spread, 3), "seeds": [one.config.seed for one, _ in probed],
+                "table": "2, over seeds", "row": probed[0].row, "task": "phone", "mean": round(mean, 3),
+                "standard_deviation": round(spread, 3), "seeds": [one.config.seed for one in probed],
             }  # fmt: skip
 
 
-def _object(one: Ablation, score: Score, apart: tuple[float, float, float] | None) -> dict[str, Any]:
+def _object(one: Ablation, apart: tuple[float, float, float] | None) -> dict[str, Any]:
     difference, *interval = (round(value, 3) for value in apart) if apart else (None,)
     return {
         "table": 2, "row": one.row, "task": "phone", "probe": one.facts["probe"],
-        "accuracy": round(score.accuracy, 3), "ci95": [round(value, 3) for value in score.interval()],
+        "accuracy": round(one.facts["accuracy"], 3), "ci95": [round(value, 3) for value in one.facts["ci95"]],
         "difference": difference, "difference_ci95": interval or None, "paper": PAPER.get(one.row),
         "seed": one.config.seed, "updates": one.facts["updates"], "candidates": one.config.num_candidates,
         "config": asdict(one.config), "experiment": f"ablations/{one.exp.name}",

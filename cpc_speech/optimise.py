@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import signal
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -76,15 +74,3 @@ def learning_rate(config: Config, update: int) -> float:
     done = (update - config.warmup_updates) / max(1, config.updates - config.warmup_updates)
     remaining = (1 + math.cos(math.pi * done)) / 2
     return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * remaining
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM in the yielded list, so that the loop can stop between two updates."""
-    received: list[int] = []
-    previous = {s: signal.signal(s, lambda number, _: received.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

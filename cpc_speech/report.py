@@ -146,7 +146,9 @@ def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable
     """RESULTS.md without its title."""
     paths = [*sorted(exp.glob("*/train.json")), *sorted(exp.glob("ablations/*/train.json"))]
     # A row of Table 2 that stage 4 had trained already is a link to it.
-    trained = [(path.parent, json.loads(path.read_text())) for path in paths if not path.parent.is_symlink()]
+    trained = [
+        (path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in paths if not path.parent.is_symlink()
+    ]
     yield from _measured_on(data)
     yield "## Table 1: linear classification of single frames"
     yield ""

@@ -31,13 +31,14 @@ from cpc_speech.features import batches_by_length
 from cpc_speech.loader import waveform
 from cpc_speech.machine import set_up
 from cpc_speech.model import HOP
-from cpc_speech.optimise import NotFiniteError, adam, learning_rate, stop_signals, update_weights
+from cpc_speech.optimise import NotFiniteError, adam, learning_rate, update_weights
 from cpc_speech.packed import PackedAudio
 from cpc_speech.probe import count_correct
 from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import CPCFrames
 from cpc_speech.scores import Score, save_score
+from cpc_speech.signals import stop_signals
 from cpc_speech.tasks import Task, load_splits, load_task
 from cpc_speech.windows import Window, WindowSampler, load
 

@@ -36,10 +36,11 @@ from cpc_speech.loader import Minibatch, Minibatches, ahead, waveform
 from cpc_speech.metrics import Metrics
 from cpc_speech.model import CPC
 from cpc_speech.objective import DevLoss, cpc_loss, mean, window_sampler
-from cpc_speech.optimise import NotFiniteError, adam, learning_rate, stop_signals, update_weights
+from cpc_speech.optimise import NotFiniteError, adam, learning_rate, update_weights
 from cpc_speech.packed import SAMPLE_RATE, PackedAudio
 from cpc_speech.processes import Processes, join
 from cpc_speech.provenance import provenance
+from cpc_speech.signals import stop_signals
 from cpc_speech.speed import Pace, Speed
 from cpc_speech.windows import WindowSampler
 

@@ -13,8 +13,9 @@ from runs import in_processes
 from torch import Tensor, nn
 
 from cpc_speech.config import Config
-from cpc_speech.optimise import NotFiniteError, Update, adam, learning_rate, stop_signals, update_weights
+from cpc_speech.optimise import NotFiniteError, Update, adam, learning_rate, update_weights
 from cpc_speech.processes import Processes
+from cpc_speech.signals import stop_signals
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 CONFIG = Config(learning_rate=0.5, final_learning_rate=0.5)
