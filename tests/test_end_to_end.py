@@ -19,6 +19,7 @@ pytest.importorskip("pocketsphinx")
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "librispeech100"
+ABLATIONS = "mixed_speaker current_sequence"  # one that stage 4 has trained already, one that it has not
 TINY = (
     "channels=16 context_dim=16 steps=3 windows=2 minibatches=2 updates=4 "
     "log_every=1 dev_every=2 dev_minibatches=1 checkpoint_every=2"
@@ -55,15 +56,15 @@ def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(corpus: Path) -> list[str]:
-    labels = ["--compare", "pocketsphinx", "--label-shifts", "-1 0 1"]
+    labels = ["--compare", "pocketsphinx", "--label-shifts", "-1 0 1", "--ablations", ABLATIONS]
     return ["--corpus", str(corpus), "--supervised-updates", "4", "--models", "mixed_speaker same_speaker", *labels]
 
 
 def accuracies(work: Path) -> dict[tuple[str, str], float]:
     results = json.loads((work / "exp" / "report" / "results.json").read_text())
-    probes = [result for result in results if result["table"] == 1]
+    probes = [result for result in results if result["table"] in (1, 2)]
     assert all(0 <= result["ci95"][0] <= result["accuracy"] <= result["ci95"][1] <= 100 for result in probes)
-    return {(result["row"], result["task"]): result["accuracy"] for result in probes}
+    return {(result["row"], result["task"]): result["accuracy"] for result in probes if result["table"] == 1}
 
 
 def test_train_clean_100(undisturbed: Path) -> None:
@@ -78,6 +79,18 @@ def test_train_clean_100(undisturbed: Path) -> None:
     page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
     assert "| CPC, mixed speaker |" in page
     assert "recipes/librispeech100/run.sh --corpus /path/to/LibriSpeech " in page
+
+
+def test_table_2(undisturbed: Path) -> None:
+    """Stage 6 takes stage 4's model where it is the same, and trains what is missing; both stand in the report."""
+    folder = undisturbed / "exp" / "ablations"
+    assert (folder / "mixed_speaker.seed1").resolve() == undisturbed / "exp" / "mixed_speaker"
+    assert not (folder / "current_sequence.seed1").is_symlink()
+    results = json.loads((undisturbed / "exp" / "report" / "results.json").read_text())
+    rows = {r["experiment"]: r["accuracy"] for r in results if r["table"] == 2}
+    assert list(rows) == ["ablations/mixed_speaker.seed1", "ablations/current_sequence.seed1"]
+    assert rows["ablations/mixed_speaker.seed1"] == accuracies(undisturbed)["CPC, mixed speaker", "phone"]
+    assert "\n| current sequence only, 3 steps | " in (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
 
 
 def test_phone_labels(undisturbed: Path) -> None:

@@ -7,6 +7,8 @@
 source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 # shellcheck source=labels.sh
 source "$shared/labels.sh"
+# shellcheck source=ablations.sh
+source "$shared/ablations.sh"
 
 does[0]='check the dependencies, find or make the corpus' leaves[0]='corpus/'
 does[1]='data directory, packed audio, validation' leaves[1]='data/<set>/{wav.scp,utt2spk,...,audio.*}'
@@ -215,6 +217,7 @@ stage_9() {
   for row in baselines.{mfcc,mfcc39,random} supervised_phone.supervised_phone supervised_speaker.supervised_speaker; do
     need 5 "exp/${row%%.*}/.done.5.${row#*.}"
   done
+  need_ablations
   fingerprint=()
   run python -m cpc_speech.report exp --data "data/$set" --write exp/report \
     --title "${recipe##*/}" --command "$(whole_command)"
