@@ -98,7 +98,8 @@ def _order(ablation: Ablation) -> tuple:
     config, paper = ablation.config, list(PAPER)
     place = paper.index(ablation.row) if ablation.row in paper else len(paper)
     negatives = 0 if config.negatives == "all" else int(config.negatives)
-    return place, config.window_samples, negatives, config.steps, ablation.row, ablation.name, config.seed
+    length = 0 if config.window_samples == _WINDOW else config.window_samples
+    return place, length, negatives, config.steps, ablation.row, ablation.name, config.seed
 
 
 def grouped(found: list[Ablation]) -> list[list[Ablation]]:
