@@ -9,7 +9,7 @@
 corpus=           # DIR in LibriSpeech's layout; without it, stage 0 downloads train-clean-100 (6.3 GB)
 subset=train-clean-100  # subsets of it to use
 splits=           # DIR with the published train_split.txt and test_split.txt; without it, an own 80/20 split
-data=             # DIR of unlabelled audio, any format soundfile reads: pretrains on it, stages 2, 5, 9 are skipped
+data=             # DIR of unlabelled audio, any format soundfile reads: pretrains on it, stages 2, 5, 6, 9 are skipped
 aligner=gmm       # phone labels: gmm, a model trained on this corpus by Kaldi's code; pocketsphinx, a ready-made one;
                   # import, labels that you have; posterior, by a classifier of an earlier run
 lexicon=cmudict   # how words are said: cmudict; librispeech, which stage 0 downloads; or a "word phone phone ..." file
