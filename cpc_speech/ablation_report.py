@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cpc_speech.config import Config, load_config
-from cpc_speech.infonce import setting_name
-from cpc_speech.metrics import read_metrics
+from cpc_speech.infonce import PAPER_SETTINGS, setting_name
+from cpc_speech.metrics import progress
 from cpc_speech.scores import Score, load_score
 
 # van den Oord et al. 2018, Table 2, in its order: phone accuracy, in per cent.
@@ -49,10 +49,15 @@ class Ablation:
     facts: dict[str, Any]  # what that probe wrote about it
 
     @property
+    def setting(self) -> str:
+        """Of negatives, by the paper's name."""
+        return setting_name(self.config.batch_composition, self.config.candidates)
+
+    @property
     def row(self) -> str:
         """The row's name: the paper's, where the paper has such a row."""
         config = self.config
-        parts = [setting_name(config.batch_composition, config.candidates), f"{config.steps} steps"]
+        parts = [self.setting, f"{config.steps} steps"]
         if config.negatives != "all":
             parts.append(f"{config.negatives} negatives")
         if config.window_samples != _WINDOW:
@@ -62,10 +67,7 @@ class Ablation:
     @property
     def state(self) -> str:
         """How far it is, while there is no accuracy."""
-        if (self.exp / "train.json").exists():
-            return "trained, not probed yet"
-        lines = read_metrics(self.exp, "train")
-        return f"running, update {lines[-1]['update'] if lines else 0:,} of {self.config.updates:,}"
+        return progress(self.exp, self.config.updates)
 
     def compared_with(self) -> Config:
         """The configuration of the 12-step mixed-speaker model that differs from this one in the row alone."""
@@ -99,7 +101,8 @@ def _order(ablation: Ablation) -> tuple:
     place = paper.index(ablation.row) if ablation.row in paper else len(paper)
     negatives = 0 if config.negatives == "all" else int(config.negatives)
     length = 0 if config.window_samples == _WINDOW else config.window_samples
-    return place, length, negatives, config.steps, ablation.row, ablation.name, config.seed
+    setting = list(PAPER_SETTINGS).index(ablation.setting)
+    return place, length, negatives, config.steps, setting, ablation.name, config.seed
 
 
 def grouped(found: list[Ablation]) -> list[list[Ablation]]:

@@ -65,6 +65,14 @@ def read_metrics(exp: str | Path, split: str) -> list[dict]:
     return [line for line in lines if line["split"] == split]
 
 
+def progress(exp: Path, updates: int) -> str:
+    """How far a training of so many updates is, for a table that waits for its probe."""
+    if (exp / "train.json").exists():
+        return "trained, not probed yet"
+    lines = read_metrics(exp, "train")
+    return f"running, update {lines[-1]['update'] if lines else 0:,} of {updates:,}"
+
+
 def _whole_lines(path: Path) -> list[str]:
     if not path.exists():
         return []

@@ -23,7 +23,7 @@ from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.infonce import setting_name
 from cpc_speech.label_report import LabelProbe, comparisons, label_probes, section
-from cpc_speech.metrics import read_metrics
+from cpc_speech.metrics import progress, read_metrics
 from cpc_speech.provenance import provenance
 from cpc_speech.scores import Score, load_score
 
@@ -77,11 +77,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     results, ablations = collect(args.exp), ablation_report.ablations(args.exp)
-    if not results and not ablations:
+    waiting = under_way(args.exp, results)
+    if not (results or waiting or ablations):
         raise UserError(f"{args.exp}: no probe has written a result here yet; run stage 5 first")
     if not args.write:
-        tables = [table(results)] * bool(results) + [ablation_report.table(ablations)] * bool(ablations)
-        print("\n\n".join("\n".join(lines) for lines in tables))
+        print("\n".join(table(results) + waiting))
+        if ablations:
+            print("\n".join(["", *ablation_report.table(ablations)]))
         return
     text = "\n".join([f"# {args.title}", "", *page(results, args.exp, args.data, args.command)]) + "\n"
     with atomic_write(args.write / "results.json") as file:
@@ -134,6 +136,18 @@ def table(results: list[Result]) -> list[str]:
     return lines
 
 
+def under_way(exp: Path, results: list[Result]) -> list[str]:
+    """Further lines of the table: models in training, or waiting for their first probe, and how far they are."""
+    lines = []
+    for path in sorted(exp.glob("*/metrics.jsonl")):
+        if path.parent in {result.exp for result in results} or path.parent.name.startswith("."):
+            continue
+        config = load_config([path.with_name("config.yaml")])
+        label, state = setting_name(config.batch_composition, config.candidates), progress(path.parent, config.updates)
+        lines.append(f"| CPC, {label} | {state} | | | | {config.updates:,} | {config.num_candidates} |")
+    return lines
+
+
 def rows(results: list[Result]) -> list[tuple[str, dict[str, Result]]]:
     """Label and results by task of every row; the two tasks of a baseline share a row, two CPC models never do."""
     grouped: dict[tuple[str, Path | None], dict[str, Result]] = {}
@@ -152,7 +166,7 @@ def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable
     yield from _measured_on(data)
     yield "## Table 1: linear classification of single frames"
     yield ""
-    yield from table(results)
+    yield from table(results) + under_way(exp, results)
     yield ""
     yield (
         "Accuracy over all test frames of a multinomial logistic regression on single frames, with 95 % intervals "

@@ -188,6 +188,36 @@ def test_a_table_that_is_not_complete_yet(tmp_path: Path, data: Path) -> None:
     assert "Differences" not in text  # there is no MFCC to differ from
 
 
+def test_models_without_a_probe_are_marked(exp: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
+    """Also where there is nothing else to show; a supervised network, which has no curves, is no model of CPC."""
+    for path in [*exp.glob("same_speaker/probes/*.json"), exp / "same_speaker" / "train.json"]:
+        path.unlink()
+    (exp / "same_speaker" / "config.yaml").write_text(Config(batch_composition="same_speaker").dump())
+    (exp / "supervised_phone" / "config.yaml").write_text(Config().dump())
+    state = "running, update 500 of 300,000"
+    _, text = report(exp, data)
+    assert cells(text, "CPC, same speaker") == [state, "", "", "", "300,000", "1024"]
+    assert text.count("running, update") == 1
+    only = exp.parent / "other"
+    only.mkdir()
+    (exp / "same_speaker").rename(only / "same_speaker")
+    capsys.readouterr()
+    module.main([str(only), "--data", str(data)])
+    assert state in capsys.readouterr().out
+
+
+def test_a_link_to_a_model_is_no_second_pretraining(exp: Path, data: Path) -> None:
+    """Stage 6 takes over what stage 4 has trained."""
+    (exp / "ablations").mkdir()
+    (exp / "ablations" / "mixed_speaker.seed4").symlink_to(Path("..") / "mixed_speaker")
+    (exp / "ablations" / "steps_2.seed4").mkdir()
+    for name in ("train.json", "config.yaml", "metrics.jsonl"):
+        (exp / "ablations" / "steps_2.seed4" / name).write_bytes((exp / "mixed_speaker" / name).read_bytes())
+    _, text = report(exp, data)
+    assert len(re.findall(r"^\| pretraining \|", text, re.MULTILINE)) == 3
+    assert cells(text, "steps_2.seed4")[0] == "1,200" and "| mixed_speaker.seed4 |" not in text
+
+
 def test_nothing_to_report_names_the_stage(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UserError, match="stage 5"):
         module.main([str(tmp_path), "--data", str(data)])

@@ -25,8 +25,8 @@ models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml, as "
 ngpu=1            # GPUs (without one: processes) that share out the minibatches of an update; see cmd.sh
 seed=1            # initialisation, minibatches, probes
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
-ablations=table_2  # what stage 6 trains for Table 2: its nine rows, "table_2"; or some, as "steps_2 same_speaker": files
-                  # of conf/ or ../shared/conf/ablations, without .yaml; or both; '' for none
+ablations=table_2  # what stage 6 trains: the nine rows of Table 2, "table_2"; or some, as "steps_2 same_speaker", files
+                  # of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
 seeds=            # of the ablations, as 1,2,3; default: --seed
 supervised_updates=60000  # of the supervised networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034,SC2086,SC2154  # options and marks are variables of others; some are lists of words
+# shellcheck shell=bash disable=SC2034,SC2086,SC2154  # options and marks belong to others; some are lists of words
 # Stage 6: the rows of Table 2, --ablations with each of --seeds. Sourced by pipeline.sh.
 
 does[6]='ablations: steps ahead, negatives' leaves[6]='exp/ablations/<row>.seed<S>/'

@@ -13,8 +13,8 @@ label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml
 seed=1            # initialisation, minibatches, probes
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
-ablations=        # what stage 6 trains for Table 2: its nine rows, "table_2"; or some, as "steps_2 same_speaker": files of
-                  # conf/ or ../shared/conf/ablations, without .yaml; or both
+ablations=        # what stage 6 trains: the nine rows of Table 2, "table_2"; or some, as "steps_2 same_speaker", files
+                  # of conf/ or ../shared/conf/ablations without .yaml; or both
 seeds=            # of the ablations, as 1,2,3; default: --seed
 supervised_updates=300  # of the supervised networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
