@@ -16,6 +16,7 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from cpc_speech.machine import set_up
 from cpc_speech.model import HOP
 from cpc_speech.optimise import NotFiniteError, adam, learning_rate, stop_signals, update_weights
 from cpc_speech.packed import PackedAudio
-from cpc_speech.probe import count_correct
+from cpc_speech.probe import count_correct, utterances_right
 from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import CPCFrames
@@ -135,7 +136,7 @@ def train(
             update += 1
             progress.update()
             if update % dev_every == 0 or update == config.updates:
-                dev.append(evaluate(model, config, audio, task, "dev").accuracy)
+                dev.append(evaluate(model, config, audio, task, "dev")[0].accuracy)
                 if int(np.argmax(dev)) == len(dev) - 1:  # a tie is no improvement
                     best = copy.deepcopy(model.state_dict())
                 progress.set_postfix_str(f"gradient norm {norm:.3f}, dev {dev[-1]:.1f} %, best {max(dev):.1f} %")
@@ -150,7 +151,11 @@ def train(
     model.load_state_dict(best)
     save_classifier(exp / "probes" / f"supervised.{task.name}.end_to_end.pt", model.output, task)
     chosen = min((int(np.argmax(dev)) + 1) * dev_every, config.updates)
-    return evaluate(model, config, audio, task, "test"), {"updates": chosen, "dev_accuracy": dev}
+    score, right = evaluate(model, config, audio, task, "test")
+    facts: dict[str, Any] = {"updates": chosen, "dev_accuracy": dev}
+    if task.name == "speaker":
+        facts["utterances_right"] = right
+    return score, facts
 
 
 def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, windows: list[Window]) -> Tensor:
@@ -166,17 +171,19 @@ def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, win
 
 
 @torch.no_grad()
-def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, split: str) -> Score:
-    """Accuracy on whole utterances of one split, the context carried through."""
+def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, split: str) -> tuple[Score, list[int]]:
+    """On whole utterances of one split, the context carried through: the frames' score, and whether each utterance's
+    class, the greatest mean over time, is that of its first frame (probe.utterances_right)."""
     frames = CPCFrames("supervised", model.cpc, bf16=config.precision == "bf16")
     split_rows = task.splits[split]
-    predicted: dict[int, np.ndarray] = {}
+    logits: dict[int, Tensor] = {}
     for batch in batches_by_length(audio.num_samples[split_rows]):
         rows = [split_rows[i] for i in batch]
         contexts = frames([waveform(torch.tensor(audio[i]), model.output.weight.device) for i in rows])
-        predicted |= {i: model.output(c).argmax(1).cpu().numpy() for i, c in zip(rows, contexts)}
+        logits |= {i: model.output(c).cpu() for i, c in zip(rows, contexts)}
     model.train()
-    return count_correct((predicted[i] for i in split_rows), audio.utterances, task, split)
+    score = count_correct((logits[i].argmax(1).numpy() for i in split_rows), audio.utterances, task, split)
+    return score, utterances_right((logits[i] for i in split_rows), task, split)
 
 
 if __name__ == "__main__":

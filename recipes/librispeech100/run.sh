@@ -24,6 +24,7 @@ data_seed=1       # which utterances go into dev, and into test where --splits i
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml, as "mixed_speaker same_speaker"
 ngpu=1            # GPUs (without one: processes) that share out the minibatches of an update; see cmd.sh
 seed=1            # initialisation, minibatches, probes
+probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 supervised_updates=60000  # of the supervised networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml

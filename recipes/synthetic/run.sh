@@ -12,6 +12,7 @@ compare=          # aligners, as "gmm pocketsphinx", whose labels are compared w
 label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for more probes of the first model
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml
 seed=1            # initialisation, minibatches, probes
+probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 supervised_updates=300  # of the supervised networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
