@@ -15,7 +15,8 @@ passes over the data; dev chooses among them, and test is read once, by the chos
 
 Leaves --exp/probes/<representation>.<task>.<linear or mlp>.json and, beside a linear one, the chosen probe itself: .pt
 (cpc_speech/classifier.py). A speaker's result also says which utterances are right by the mean over their frames of
-what the classifier puts out; of a linear one that is the same as classifying the mean over time.
+what the classifier puts out, which of a linear one is the same as classifying the mean over time; a phone's has the
+confusion matrix.
 
 --labels and --label-shift probe phones alone, with labels of another folder or moved by so many frames of 10 ms: by +1,
 frame t is to be named what frame t - 1 is, so a causal network may hear 10 ms more of it. They leave
@@ -29,10 +30,10 @@ import dataclasses
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -144,18 +145,18 @@ def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> t
     device = alone().device
     rates = LEARNING_RATES[kind]
     probes = fit(store, task, seed, device, kind)
-    dev = [accuracy_of(probe, store, task, "dev", device).accuracy for probe in probes]
+    dev = [
+        count_correct(answers_of(probe, store, task, "dev", device), store.utterances, task, "dev").accuracy
+        for probe in probes
+    ]
     best = int(np.argmax(dev))
     if best in (0, len(dev) - 1):
         log.info("the best of the learning rates %s is at the grid's end: dev %s", rates, dev)
     facts = {"learning_rates": rates, "dev_accuracy": dev, "learning_rate": rates[best], "passes": PASSES}
     if kind == "mlp":
         facts["hidden"] = HIDDEN
-    if task.name == "speaker":
-        with torch.no_grad():
-            logits = (probes[best](store[i].to(device)).cpu() for i in task.splits["test"])
-            facts["utterances_right"] = utterances_right(logits, task, "test")
-    return accuracy_of(probes[best], store, task, "test", device), probes[best], facts
+    score, details = score_test(answers_of(probes[best], store, task, "test", device), store.utterances, task)
+    return score, probes[best], facts | details
 
 
 def make_classifier(kind: str, dim: int, classes: int, seed: int) -> nn.Module:
@@ -201,36 +202,53 @@ def fit(store: FeatureStore, task: Task, seed: int, device: torch.device, kind: 
     return probes
 
 
+class Answer(NamedTuple):
+    """What a classifier says of an utterance."""
+
+    classes: np.ndarray  # (T,) int64, of its frames
+    whole: int  # the class with the greatest mean over time; -1 of an utterance without a frame
+
+
+def answer(logits: Tensor) -> Answer:
+    """Of logits (T, classes)."""
+    return Answer(logits.argmax(1).cpu().numpy(), int(logits.mean(0).argmax()) if len(logits) else -1)
+
+
 @torch.no_grad()
-def accuracy_of(
+def answers_of(
     classify: Callable[[Tensor], Tensor], store: FeatureStore, task: Task, split: str, device: torch.device
-) -> Score:
-    """Score a classifier of standardised frames on one split, utterance by utterance."""
-    predictions = (classify(store[i].to(device)).argmax(1).cpu().numpy() for i in task.splits[split])
-    return count_correct(predictions, store.utterances, task, split)
+) -> list[Answer]:
+    """A classifier of standardised frames on every utterance of a split."""
+    return [answer(classify(store[i].to(device)).float()) for i in task.splits[split]]
 
 
-def count_correct(predictions: Any, utterances: Sequence[str], task: Task, split: str) -> Score:
-    """Compare predicted classes, an array an utterance of the split, with its targets."""
+def count_correct(answers: Sequence[Answer], utterances: Sequence[str], task: Task, split: str) -> Score:
+    """Compare frames with their targets."""
     score = Score([], [], [])
-    for i, predicted in zip(task.splits[split], predictions):
+    for i, (classes, _) in zip(task.splits[split], answers):
         target = task.targets[i]
         score.utterances.append(utterances[i])
-        score.correct.append(int((predicted == target)[target >= 0].sum()))
+        score.correct.append(int((classes == target)[target >= 0].sum()))
         score.frames.append(int((target >= 0).sum()))
     return score
 
 
-def utterances_right(logits: Iterable[Tensor], task: Task, split: str) -> list[int]:
-    """1 for each utterance of a split whose class has the greatest mean over time, else 0.
+def score_test(answers: Sequence[Answer], utterances: Sequence[str], task: Task) -> tuple[Score, dict[str, Any]]:
+    """Score what a classifier says of the test split.
 
-    Args:
-        logits: (T, classes) of every utterance of the split, whose frames have one class; without frames it is wrong.
+    Returns:
+        The score of frames; and of speakers ``utterances_right``, 1 for each utterance that is as a whole, else 0; of
+        phones ``confusion``, in frames, rows the labels' classes, columns the classifier's.
     """
-    return [
-        int(len(frames) > 0 and int(frames.mean(0).argmax()) == task.targets[i][0])
-        for i, frames in zip(task.splits[split], logits)
-    ]
+    score = count_correct(answers, utterances, task, "test")
+    targets = [task.targets[i] for i in task.splits["test"]]
+    if task.name == "speaker":  # all frames of an utterance have one class
+        right = [int(len(target) > 0 and said.whole == target[0]) for target, said in zip(targets, answers)]
+        return score, {"utterances_right": right}
+    confusion = np.zeros((task.classes, task.classes), np.int64)
+    for target, said in zip(targets, answers):
+        np.add.at(confusion, (target[target >= 0], said.classes[target >= 0]), 1)
+    return score, {"confusion": confusion.tolist()}
 
 
 if __name__ == "__main__":

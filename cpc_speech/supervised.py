@@ -16,7 +16,6 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ from cpc_speech.machine import set_up
 from cpc_speech.model import HOP
 from cpc_speech.optimise import NotFiniteError, adam, learning_rate, stop_signals, update_weights
 from cpc_speech.packed import PackedAudio
-from cpc_speech.probe import count_correct, utterances_right
+from cpc_speech.probe import Answer, answer, count_correct, score_test
 from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import CPCFrames
@@ -136,7 +135,8 @@ def train(
             update += 1
             progress.update()
             if update % dev_every == 0 or update == config.updates:
-                dev.append(evaluate(model, config, audio, task, "dev")[0].accuracy)
+                answers = evaluate(model, config, audio, task, "dev")
+                dev.append(count_correct(answers, audio.utterances, task, "dev").accuracy)
                 if int(np.argmax(dev)) == len(dev) - 1:  # a tie is no improvement
                     best = copy.deepcopy(model.state_dict())
                 progress.set_postfix_str(f"gradient norm {norm:.3f}, dev {dev[-1]:.1f} %, best {max(dev):.1f} %")
@@ -151,11 +151,8 @@ def train(
     model.load_state_dict(best)
     save_classifier(exp / "probes" / f"supervised.{task.name}.end_to_end.pt", model.output, task)
     chosen = min((int(np.argmax(dev)) + 1) * dev_every, config.updates)
-    score, right = evaluate(model, config, audio, task, "test")
-    facts: dict[str, Any] = {"updates": chosen, "dev_accuracy": dev}
-    if task.name == "speaker":
-        facts["utterances_right"] = right
-    return score, facts
+    score, details = score_test(evaluate(model, config, audio, task, "test"), audio.utterances, task)
+    return score, {"updates": chosen, "dev_accuracy": dev, **details}
 
 
 def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, windows: list[Window]) -> Tensor:
@@ -171,19 +168,17 @@ def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, win
 
 
 @torch.no_grad()
-def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, split: str) -> tuple[Score, list[int]]:
-    """On whole utterances of one split, the context carried through: the frames' score, and whether each utterance's
-    class, the greatest mean over time, is that of its first frame (probe.utterances_right)."""
+def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, split: str) -> list[Answer]:
+    """What the network says of every utterance of one split, heard whole, with the context carried through."""
     frames = CPCFrames("supervised", model.cpc, bf16=config.precision == "bf16")
     split_rows = task.splits[split]
-    logits: dict[int, Tensor] = {}
+    answers: dict[int, Answer] = {}
     for batch in batches_by_length(audio.num_samples[split_rows]):
         rows = [split_rows[i] for i in batch]
         contexts = frames([waveform(torch.tensor(audio[i]), model.output.weight.device) for i in rows])
-        logits |= {i: model.output(c).cpu() for i, c in zip(rows, contexts)}
+        answers |= {i: answer(model.output(c)) for i, c in zip(rows, contexts)}
     model.train()
-    score = count_correct((logits[i].argmax(1).numpy() for i in split_rows), audio.utterances, task, split)
-    return score, utterances_right((logits[i] for i in split_rows), task, split)
+    return [answers[i] for i in split_rows]
 
 
 if __name__ == "__main__":

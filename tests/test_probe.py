@@ -175,7 +175,17 @@ def test_utterances_by_their_mean_over_time() -> None:
         torch.tensor([[0.0, 1.0]]),
         torch.empty(0, 2),
     ]
-    assert module.utterances_right(logits, task, "test") == [1, 0, 0, 0]
+    score, details = module.score_test([module.answer(frames) for frames in logits], ["a", "b", "c", "d"], task)
+    assert details == {"utterances_right": [1, 0, 0, 0]}
+    assert score.correct == [1, 2, 0, 0] and score.frames == [2, 3, 1, 0] and score.utterances == ["d", "a", "b", "c"]
+
+
+def test_confusion_counts_the_labelled_frames_of_test() -> None:
+    task = Task("phone", 3, [np.array([0, 1, -1, 2]), np.array([1, 1])], {"test": [1, 0]})
+    said = [np.array([1, 2]), np.array([0, 1, 1, 0])]
+    score, details = module.score_test([module.Answer(classes, 0) for classes in said], ["a", "b"], task)
+    assert details == {"confusion": [[1, 0, 0], [0, 2, 1], [1, 0, 0]]}
+    assert score.correct == [1, 2] and score.frames == [2, 3]
 
 
 def run(data: Path, exp: Path, *more: str) -> dict[str, dict]:
