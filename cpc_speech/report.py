@@ -37,7 +37,7 @@ PAPER = {
 }
 TASKS = ("phone", "speaker")
 MFCC = "MFCC, 13"
-_ORDER = ("random", "mfcc", "mfcc39", "c", "z", "supervised")
+_ORDER = ("random", "mfcc", "mfcc39", "c", "z", "finetuned", "supervised")
 _LABELS = {
     "random": "random initialisation",
     "mfcc": "MFCC, 13",
@@ -114,6 +114,8 @@ def collect(exp: Path) -> list[Result]:
 
 def row_label(facts: dict[str, Any]) -> str:
     """The row's name: the paper's, where the paper has such a row."""
+    if facts["row"] == "finetuned":
+        return f"CPC, {setting_name(facts['pretrained']['config'])}, fine-tuned"
     label = _LABELS.get(facts["row"]) or f"CPC, {setting_name(facts['config'])}"
     if facts["row"] == "z":
         label += ", z_t"
@@ -166,7 +168,8 @@ def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable
     yield (
         "Accuracy over all test frames of a multinomial logistic regression on single frames, with 95 % intervals "
         "(bootstrap over utterances); the speaker of an utterance is the one with the greatest mean over its frames. "
-        "*Supervised* is the same network trained end to end, one for each task. "
+        "*Fine-tuned* is the pretrained network, encoder and all, trained on for each task; *supervised* is the same "
+        "network trained end to end, one for each task. "
         "N is the number of candidates, the positive among them. The paper's figures are of another setting: "
         "LibriSpeech train-clean-100 (100 h, 251 speakers), Kaldi's alignment, 512 channels, 300,000 updates of "
         "64 windows."

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from cpc_speech import checkpoint
 from cpc_speech import supervised as module
 from cpc_speech.checkpoint import load_latest
 from cpc_speech.config import Config
@@ -257,3 +258,32 @@ def test_network_is_cpcs_without_its_predictors() -> None:
     assert model(torch.zeros(2, 3200)).shape == (2, 20, 41)
     model(0.1 * torch.randn(2, 3200)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_fine_tuning_begins_with_the_pretrained_network(data: Path, tmp_path: Path, config_file: Path) -> None:
+    pretrained = tmp_path / "pretrained"
+    torch.manual_seed(9)
+    settings = Config(**{**vars(CONFIG), "seed": 9, "batch_composition": "same_speaker", "steps": 3})
+    model = checkpoint.build_model(settings)
+    checkpoint.settle_config(pretrained, settings)
+    checkpoint.save(pretrained, {"update": 7, "model": model.state_dict()}, 1)
+    seen = module.Classifier(CONFIG, 3)
+    facts = module.load_pretrained(seen, CONFIG, pretrained)
+    assert (facts["experiment"], facts["updates"], facts["config"]["steps"]) == ("pretrained", 7, 3)
+    for name, value in seen.cpc.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+    exp = tmp_path / "exp"
+    module.main(arguments(data, exp, config_file, "--init-from", str(pretrained)))
+    found = json.loads((exp / "probes" / "finetuned.speaker.end_to_end.json").read_text())
+    assert found["row"] == "finetuned" and found["pretrained"] == facts and (exp / "probes").is_dir()
+    assert (exp / "probes" / "finetuned.speaker.end_to_end.pt").is_file()
+    tuned = {name.removeprefix("best.cpc."): value for name, value in weights(exp).items() if "best.cpc." in name}
+    assert not any(torch.equal(value, model.state_dict()[name]) for name, value in tuned.items()), "all is trained"
+
+    with pytest.raises(UserError, match="was begun with --task speaker --dev-every 2, from pretrained"):
+        module.main(arguments(data, exp, config_file))
+    wide = tmp_path / "wide.yaml"
+    wide.write_text(Config(**{**vars(CONFIG), "context_dim": 16}).dump())
+    with pytest.raises(UserError, match="pretrained: its context_dim are 8, the configuration says 16"):
+        module.main(arguments(data, tmp_path / "other", wide, "--init-from", str(pretrained)))

@@ -23,7 +23,8 @@ ngpu=1            # GPUs (without one: processes) that share out the minibatches
 seed=1            # initialisation, minibatches, probes
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
-supervised_updates=2400  # of the supervised networks, at most; dev may stop them before
+finetune=mixed_speaker# models that are trained on, encoder and all, for phones and for speakers
+supervised_updates=2400  # of the supervised and fine-tuned networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
 note=             # a sentence on the audio, said beside the results
