@@ -26,7 +26,7 @@ ngpu=1            # GPUs (without one: processes) that share out the minibatches
 seed=1            # initialisation, minibatches, probes
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
-finetune=mixed_speaker# models that are trained on, encoder and all, for phones and for speakers
+finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=60000  # of the supervised and fine-tuned networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
 nj=$(nproc)        # processes that prepare data

@@ -173,7 +173,8 @@ stage_5() {
     row "exp/supervised_$task" "supervised_$task" python -m cpc_speech.supervised --task "$task" "${configs[@]}" \
       updates="$supervised_updates"
   done
-  for model in ${finetune-}; do
+  if [ "${finetune-}" = true ]; then
+    model=${models%% *}
     for task in phone speaker; do
       need 4 "exp/$model"/{.done.4,train.json}
       reads "$recipe/conf/cpc.yaml"
@@ -181,7 +182,7 @@ stage_5() {
       row "exp/${model}_finetuned_$task" "supervised_$task" python -m cpc_speech.supervised --task "$task" \
         "${configs[@]}" --init-from "exp/$model" updates="$supervised_updates"
     done
-  done
+  fi
 }
 
 # probe_row EXP NAME OPTION...: a row of stage 5's "${probe[@]}", with each of --probes.
@@ -228,9 +229,9 @@ stage_9() {
     done
   done
   need_label_rows exp/baselines mfcc
-  for model in ${finetune-}; do
-    for row in phone speaker; do need 5 "exp/${model}_finetuned_$row/.done.5.supervised_$row"; done
-  done
+  if [ "${finetune-}" = true ]; then
+    for row in phone speaker; do need 5 "exp/${models%% *}_finetuned_$row/.done.5.supervised_$row"; done
+  fi
   for row in baselines.{mfcc,mfcc39,random} supervised_phone.supervised_phone supervised_speaker.supervised_speaker; do
     need 5 "exp/${row%%.*}/.done.5.${row#*.}"
   done

@@ -14,7 +14,7 @@ models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml
 seed=1            # initialisation, minibatches, probes
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
-finetune=         # models that are trained on, encoder and all, for phones and for speakers
+finetune=false    # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=300  # of the supervised and fine-tuned networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
