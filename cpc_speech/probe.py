@@ -1,16 +1,22 @@
-"""Linear probes: multinomial logistic regression per frame for phones and speakers (the paper's section 3.1).
+"""Probes: phones and speakers from single frames, by multinomial logistic regression (the paper's section 3.1), or with
+one hidden layer.
 
     python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker               # on c_t
     python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --representation z
     python -m cpc_speech.probe --data data/mini --exp exp/baselines --representation mfcc
     python -m cpc_speech.probe --data data/mini --exp exp/baselines --representation random --config conf/cpc.yaml
+    python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --probe linear mlp
     python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --label-shift -3 -2 -1 0 1 2 3
     python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --labels exp/align/pocketsphinx/labels
 
-The paper names no optimiser. Ours: inputs standardised on the train split, Adam with the rate falling to zero,
-one probe for every rate of a fixed grid in the same passes over the data; dev chooses among them, and test is
-read once, by the chosen one. Leaves --exp/probes/<representation>.<task>.linear.json and, beside it, the chosen
-probe itself: .pt (cpc_speech/classifier.py).
+The paper names no optimiser and no width. Ours: inputs standardised on the train split, a hidden layer (--probe mlp) of
+256 as wide as c_t with ReLU, Adam with the rate falling to zero, one probe for every rate of a fixed grid in the same
+passes over the data; dev chooses among them, and test is read once, by the chosen one.
+
+Leaves --exp/probes/<representation>.<task>.<linear or mlp>.json and, beside a linear one, the chosen probe itself: .pt
+(cpc_speech/classifier.py). A speaker's result also says which utterances are right by the mean over their frames of
+what the classifier puts out, which of a linear one is the same as classifying the mean over time; a phone's has the
+confusion matrix.
 
 --labels and --label-shift probe phones alone, with labels of another folder or moved by so many frames of 10 ms: by +1,
 frame t is to be named what frame t - 1 is, so a causal network may hear 10 ms more of it. They leave
@@ -25,8 +31,9 @@ import logging
 import math
 import re
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,7 +55,8 @@ from cpc_speech.tasks import Task, labels_by, load_splits, load_task
 
 log = logging.getLogger(__name__)
 
-LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+LEARNING_RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "mlp": (3e-4, 1e-3, 3e-3, 1e-2)}
+HIDDEN = 256
 PASSES = 10  # or as many as UPDATES take, on a small corpus
 UPDATES = 2000
 MINIBATCH = 1024  # frames
@@ -61,6 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--representation", choices=("c", "z", "random", "mfcc", "mfcc39"), default="c")
     parser.add_argument("--config", action="append", default=[], help="of the untrained network (random)")
     parser.add_argument("--task", choices=("phone", "speaker"), action="append", help="both unless given")
+    parser.add_argument("--probe", choices=LEARNING_RATES, nargs="+", default=["linear"], help="mlp: one hidden layer")
     parser.add_argument("--probe-context", choices=("utterance", "window"), default="utterance",
                         help="carry the context through the utterance, or start afresh every window")  # fmt: skip
     parser.add_argument("--labels", type=Path, metavar="DIR", help="with phones.scp; default: the data directory's")
@@ -70,6 +79,8 @@ def main(argv: list[str] | None = None) -> None:
     if about_labels := bool(args.labels or args.label_shift):
         if "speaker" in (args.task or []):
             raise UserError("--labels and --label-shift are about phones; leave out --task speaker")
+        if args.probe != ["linear"]:
+            raise UserError("--labels and --label-shift are probed linearly; leave out --probe")
         args.task = ["phone"]
 
     representation, facts = make_representation(args.representation, args.exp, args.config, args.probe_context)
@@ -80,22 +91,22 @@ def main(argv: list[str] | None = None) -> None:
     try:
         store.standardise(splits["train"])
         set_matmul_precision("fp32")  # every row's classifier, whatever its network ran in
-        for task, shift in [(task, shift) for task in tasks for shift in args.label_shift or [0]]:
+        for task, shift, kind in product(tasks, args.label_shift or [0], args.probe):
             made_by = labels_by(args.labels or args.data) if task.name == "phone" else None
             moved = task.shifted(shift) if shift else task
-            results = args.exp / "probes" / f"{name}.{task.name}.linear.json"
+            results = args.exp / "probes" / f"{name}.{task.name}.{kind}.json"
             if about_labels:
                 whose = re.sub(r"[^\w-]+", "_", str(made_by))
                 results = args.exp / "probes" / "labels" / f"{name}.{whose}.{shift:+d}.json"
-            score, chosen, fitted = probe(store, moved, args.seed)
+            score, chosen, fitted = probe(store, moved, args.seed, kind)
             log.info("%s: %.2f %% of test frames", results.stem, score.accuracy)
-            if not about_labels:
+            if isinstance(chosen, nn.Linear) and not about_labels:
                 save_classifier(results.with_suffix(".pt"), chosen, task, store.mean, store.std)
             save_score(
                 results,
                 score,
                 {
-                    "row": args.representation, "task": task.name, "probe": "linear", "classes": task.classes,
+                    "row": args.representation, "task": task.name, "probe": kind, "classes": task.classes,
                     "probe_context": args.probe_context, "majority": moved.majority(), "probe_seed": args.seed,
                     "labels": made_by, "label_shift": shift, **facts, **fitted, **provenance(),
                 },
@@ -128,37 +139,46 @@ def make_representation(
     return frames, {"updates": updates, "seed": config.seed, "config": dataclasses.asdict(config)}
 
 
-def probe(store: FeatureStore, task: Task, seed: int) -> tuple[Score, nn.Linear, dict[str, Any]]:
+def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> tuple[Score, nn.Module, dict[str, Any]]:
     """Fit one probe a learning rate on train, choose by dev, score on test; the score, the probe, and why it was
     chosen."""
     device = alone().device
-    probes = fit(store, task, seed, device)
-    dev = [accuracy_of(probe, store, task, "dev", device).accuracy for probe in probes]
+    rates = LEARNING_RATES[kind]
+    probes = fit(store, task, seed, device, kind)
+    dev = [
+        count_correct(answers_of(probe, store, task, "dev", device), store.utterances, task, "dev").accuracy
+        for probe in probes
+    ]
     best = int(np.argmax(dev))
     if best in (0, len(dev) - 1):
-        log.info("the best of the learning rates %s is at the grid's end: dev %s", LEARNING_RATES, dev)
-    score = accuracy_of(probes[best], store, task, "test", device)
-    return (
-        score,
-        probes[best],
-        {
-            "learning_rates": LEARNING_RATES,
-            "dev_accuracy": dev,
-            "learning_rate": LEARNING_RATES[best],
-            "passes": PASSES,
-        },
-    )
+        log.info("the best of the learning rates %s is at the grid's end: dev %s", rates, dev)
+    facts = {"learning_rates": rates, "dev_accuracy": dev, "learning_rate": rates[best], "passes": PASSES}
+    if kind == "mlp":
+        facts["hidden"] = HIDDEN
+    score, details = score_test(answers_of(probes[best], store, task, "test", device), store.utterances, task)
+    return score, probes[best], facts | details
 
 
-def fit(store: FeatureStore, task: Task, seed: int, device: torch.device) -> list[nn.Linear]:
-    """One logistic regression for every rate of the grid, trained side by side on the same minibatches."""
+def make_classifier(kind: str, dim: int, classes: int, seed: int) -> nn.Module:
+    """Frames (T, dim) → logits (T, classes)."""
+    last = nn.Linear(dim if kind == "linear" else HIDDEN, classes)
+    for parameter in last.parameters():  # it starts at the uniform distribution
+        nn.init.zeros_(parameter)
+    if kind == "linear":
+        return last
+    first = nn.Linear(dim, HIDDEN)
+    nn.init.kaiming_normal_(first.weight, nonlinearity="relu", generator=torch.Generator().manual_seed(seed))
+    nn.init.zeros_(first.bias)
+    return nn.Sequential(first, nn.ReLU(), last)
+
+
+def fit(store: FeatureStore, task: Task, seed: int, device: torch.device, kind: str = "linear") -> list[nn.Module]:
+    """One classifier for every rate of the grid, trained side by side on the same minibatches."""
     train = task.splits["train"]
     targets = [task.targets[i] for i in train]
-    probes = [nn.Linear(store.dim, task.classes).to(device) for _ in LEARNING_RATES]
-    for linear in probes:  # the loss is convex: start at the uniform distribution
-        nn.init.zeros_(linear.weight)
-        nn.init.zeros_(linear.bias)
-    groups = [{"params": list(linear.parameters()), "lr": rate} for linear, rate in zip(probes, LEARNING_RATES)]
+    rates = LEARNING_RATES[kind]
+    probes = [make_classifier(kind, store.dim, task.classes, seed).to(device) for _ in rates]
+    groups = [{"params": list(probe.parameters()), "lr": rate} for probe, rate in zip(probes, rates)]
     optimizer = torch.optim.Adam(groups, fused=True)
     frames = sum(int((target >= 0).sum()) for target in targets)
     if not frames:
@@ -171,35 +191,64 @@ def fit(store: FeatureStore, task: Task, seed: int, device: torch.device) -> lis
         for epoch in range(passes):
             for x, y in store.shuffled(train, targets, MINIBATCH, seed=seed + epoch):
                 x, y = x.to(device), y.to(device)
-                loss = torch.stack([F.cross_entropy(linear(x), y) for linear in probes]).sum()
+                loss = torch.stack([F.cross_entropy(probe(x), y) for probe in probes]).sum()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
                 done += len(y)
-                for group, rate in zip(optimizer.param_groups, LEARNING_RATES):
+                for group, rate in zip(optimizer.param_groups, rates):
                     group["lr"] = rate * (1 - done / total)
                 progress.update(len(y))
     return probes
 
 
+class Answer(NamedTuple):
+    """What a classifier says of an utterance."""
+
+    classes: np.ndarray  # (T,) int64, of its frames
+    whole: int  # the class with the greatest mean over time; -1 of an utterance without a frame
+
+
+def answer(logits: Tensor) -> Answer:
+    """Of logits (T, classes)."""
+    return Answer(logits.argmax(1).cpu().numpy(), int(logits.mean(0).argmax()) if len(logits) else -1)
+
+
 @torch.no_grad()
-def accuracy_of(
+def answers_of(
     classify: Callable[[Tensor], Tensor], store: FeatureStore, task: Task, split: str, device: torch.device
-) -> Score:
-    """Score a classifier of standardised frames on one split, utterance by utterance."""
-    predictions = (classify(store[i].to(device)).argmax(1).cpu().numpy() for i in task.splits[split])
-    return count_correct(predictions, store.utterances, task, split)
+) -> list[Answer]:
+    """A classifier of standardised frames on every utterance of a split."""
+    return [answer(classify(store[i].to(device)).float()) for i in task.splits[split]]
 
 
-def count_correct(predictions: Any, utterances: Sequence[str], task: Task, split: str) -> Score:
-    """Compare predicted classes, an array an utterance of the split, with its targets."""
+def count_correct(answers: Sequence[Answer], utterances: Sequence[str], task: Task, split: str) -> Score:
+    """Compare frames with their targets."""
     score = Score([], [], [])
-    for i, predicted in zip(task.splits[split], predictions):
+    for i, (classes, _) in zip(task.splits[split], answers):
         target = task.targets[i]
         score.utterances.append(utterances[i])
-        score.correct.append(int((predicted == target)[target >= 0].sum()))
+        score.correct.append(int((classes == target)[target >= 0].sum()))
         score.frames.append(int((target >= 0).sum()))
     return score
+
+
+def score_test(answers: Sequence[Answer], utterances: Sequence[str], task: Task) -> tuple[Score, dict[str, Any]]:
+    """Score what a classifier says of the test split.
+
+    Returns:
+        The score of frames; and of speakers ``utterances_right``, 1 for each utterance that is as a whole, else 0; of
+        phones ``confusion``, in frames, rows the labels' classes, columns the classifier's.
+    """
+    score = count_correct(answers, utterances, task, "test")
+    targets = [task.targets[i] for i in task.splits["test"]]
+    if task.name == "speaker":  # all frames of an utterance have one class
+        right = [int(len(target) > 0 and said.whole == target[0]) for target, said in zip(targets, answers)]
+        return score, {"utterances_right": right}
+    confusion = np.zeros((task.classes, task.classes), np.int64)
+    for target, said in zip(targets, answers):
+        np.add.at(confusion, (target[target >= 0], said.classes[target >= 0]), 1)
+    return score, {"confusion": confusion.tolist()}
 
 
 if __name__ == "__main__":

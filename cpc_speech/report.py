@@ -33,11 +33,12 @@ PAPER = {
     "MFCC, 13": (39.7, 17.6),
     "CPC, mixed speaker": (64.6, 97.4),
     "CPC, same speaker": (65.5, None),
+    "CPC, mixed speaker, one hidden layer": (72.5, None),
     "supervised": (74.6, 98.5),
 }
 TASKS = ("phone", "speaker")
 MFCC = "MFCC, 13"
-_ORDER = ("random", "mfcc", "mfcc39", "c", "z", "supervised")
+_ORDER = ("random", "mfcc", "mfcc39", "c", "z", "finetuned", "supervised")
 _LABELS = {
     "random": "random initialisation",
     "mfcc": "MFCC, 13",
@@ -103,15 +104,28 @@ def collect(exp: Path) -> list[Result]:
             continue
         score, facts = load_score(path)
         results.append(Result(row_label(facts), facts["task"], score, facts, path.parent.parent))
-    results.sort(key=lambda r: (_ORDER.index(r.facts["row"]), r.facts["probe_context"], r.row, str(r.exp), r.task))
+    results.sort(
+        key=lambda r: (
+            _ORDER.index(r.facts["row"]),
+            r.facts["probe"] == "mlp",
+            r.facts["probe_context"],
+            r.row,
+            str(r.exp),
+            r.task,
+        )
+    )
     return results
 
 
 def row_label(facts: dict[str, Any]) -> str:
     """The row's name: the paper's, where the paper has such a row."""
+    if facts["row"] == "finetuned":
+        return f"CPC, {_setting(facts['pretrained']['config'])}, fine-tuned"
     label = _LABELS.get(facts["row"]) or f"CPC, {_setting(facts['config'])}"
     if facts["row"] == "z":
         label += ", z_t"
+    if facts["probe"] == "mlp":
+        label += ", one hidden layer"
     return label + (", context afresh every window" if facts["probe_context"] == "window" else "")
 
 
@@ -123,12 +137,12 @@ def table(results: list[Result]) -> list[str]:
     """Table 1: the paper's accuracies beside ours, with 95 % intervals."""
     majority = {result.task: f"{result.facts['majority']:.1f}" for result in results}
     lines = [
-        "| | phone, % | speaker, % | paper: phone | paper: speaker | updates | N |",
-        "|---|---|---|---|---|---|---|",
-        f"| most frequent class | {majority.get('phone', '')} | {majority.get('speaker', '')} | | | | |",
+        "| | phone, % | speaker, % | speaker of an utterance, % | paper: phone | paper: speaker | updates | N |",
+        "|---|---|---|---|---|---|---|---|",
+        f"| most frequent class | {majority.get('phone', '')} | {majority.get('speaker', '')} | | | | | |",
     ]
     for label, tasks in rows(results):
-        ours = [_cell(tasks.get(task)) for task in TASKS]
+        ours = [*(_cell(tasks.get(task)) for task in TASKS), _utterance_cell(tasks.get("speaker"))]
         paper = ["" if value is None else str(value) for value in PAPER.get(label, (None, None))]
         updates = dict.fromkeys(f"{r.facts['updates']:,}" for r in tasks.values() if r.facts.get("updates"))
         n = next((str(r.candidates) for r in tasks.values() if r.candidates), "")
@@ -170,7 +184,9 @@ def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable
     yield ""
     yield (
         "Accuracy over all test frames of a multinomial logistic regression on single frames, with 95 % intervals "
-        "(bootstrap over utterances); *supervised* is the same network trained end to end, one for each task. "
+        "(bootstrap over utterances); the speaker of an utterance is the one with the greatest mean over its frames. "
+        "*Fine-tuned* is the pretrained network, encoder and all, trained on for each task; *supervised* is the same "
+        "network trained end to end, one for each task. "
         "N is the number of candidates, the positive among them. The paper's figures are of another setting: "
         "LibriSpeech train-clean-100 (100 h, 251 speakers), Kaldi's alignment, 512 channels, 300,000 updates of "
         "64 windows."
@@ -285,10 +301,12 @@ def _how(results: list[Result], trained: list[tuple[Path, dict[str, Any]]], comm
 def _object(result: Result) -> dict[str, Any]:
     facts = result.facts
     low, high = facts["ci95"]
+    utterances = _utterance_score(result)
     return {
         "table": 1, "row": result.row, "task": result.task, "probe": facts["probe"],
         "accuracy": round(facts["accuracy"], 3), "ci95": [round(low, 3), round(high, 3)],
         "seed": result.seed, "updates": facts.get("updates"), "config": facts.get("config"), "commit": facts["commit"],
+        "utterance_accuracy": round(utterances.accuracy, 3) if utterances else None,
         "candidates": result.candidates, "experiment": result.exp.name, "probe_context": facts["probe_context"],
         "learning_rate": facts.get("learning_rate"), "labels": facts.get("labels"), "command": facts["command"],
         "machine": facts["machine"],
@@ -306,6 +324,21 @@ def _label_objects(exp: Path) -> Iterable[dict[str, Any]]:
             "table": "labels", "row": row, "task": "phone", "experiment": path.name,
             **{key: facts[key] for key in keys},
         }  # fmt: skip
+
+
+def _utterance_score(result: Result | None) -> Score | None:
+    """Of a speaker's row: utterances that are right, each counted once."""
+    if result is None or "utterances_right" not in result.facts:
+        return None
+    right = result.facts["utterances_right"]
+    return Score(result.score.utterances, right, [1] * len(right))
+
+
+def _utterance_cell(result: Result | None) -> str:
+    if (score := _utterance_score(result)) is None:
+        return ""
+    low, high = score.interval()
+    return f"{score.accuracy:.1f} ({low:.1f}–{high:.1f})"
 
 
 def _cell(result: Result | None) -> str:

@@ -1,11 +1,14 @@
 """The supervised baseline: encoder, context and a linear classifier trained end to end, one network a task.
 
     python -m cpc_speech.supervised --config conf/cpc.yaml --data data/mini --exp exp/supervised_phone --task phone
+    python -m cpc_speech.supervised --config conf/cpc.yaml --data data/mini --exp exp/finetuned_phone --task phone \
+      --init-from exp/mixed_speaker
 
 Same architecture and windows as CPC (the paper's Table 1), drawn over all speakers of the train split. Dev, whole
 utterances, is scored every ``--dev-every`` updates; training stops when it has not improved for ``--patience``
-of them, and the best network reads test once. Leaves --exp/probes/supervised.<task>.end_to_end.json and, beside it,
-the network's linear layer: .pt (cpc_speech/classifier.py); a run that was stopped goes on at its last dev evaluation.
+of them, and the best network reads test once. --init-from begins with a pretrained model, whose encoder and context are
+trained on: fine-tuning. Leaves --exp/probes/<supervised or finetuned>.<task>.end_to_end.json and, beside it, the
+network's linear layer: .pt (cpc_speech/classifier.py); a run that was stopped goes on at its last dev evaluation.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +37,7 @@ from cpc_speech.machine import set_up
 from cpc_speech.model import HOP
 from cpc_speech.optimise import NotFiniteError, adam, learning_rate, update_weights
 from cpc_speech.packed import PackedAudio
-from cpc_speech.probe import count_correct
+from cpc_speech.probe import Answer, answer, count_correct, score_test
 from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import CPCFrames
@@ -67,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--exp", required=True, type=Path)
     parser.add_argument("--task", choices=("phone", "speaker"), required=True)
+    parser.add_argument("--init-from", type=Path, metavar="EXP", help="begin with this pretrained model")
     parser.add_argument("--dev-every", type=int, default=250, help="updates between two evaluations on dev")
     parser.add_argument("--patience", type=int, default=4, help="evaluations without improvement before the end")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a key of the configuration")
@@ -77,13 +82,14 @@ def main(argv: list[str] | None = None) -> None:
     task = load_task(args.task, args.data, audio, splits)
     set_up(config.precision)
     started = time.monotonic()
-    score, facts = train(config, args.exp, audio, task, args.dev_every, args.patience)
-    log.info("supervised, %s: %.2f %% of test frames", task.name, score.accuracy)
+    row = "finetuned" if args.init_from else "supervised"
+    score, facts = train(config, args.exp, audio, task, args.dev_every, args.patience, args.init_from)
+    log.info("%s, %s: %.2f %% of test frames", row, task.name, score.accuracy)
     save_score(
-        args.exp / "probes" / f"supervised.{task.name}.end_to_end.json",
+        args.exp / "probes" / f"{row}.{task.name}.end_to_end.json",
         score,
         {
-            "row": "supervised", "task": task.name, "probe": "end_to_end", "classes": task.classes,
+            "row": row, "task": task.name, "probe": "end_to_end", "classes": task.classes,
             "probe_context": "utterance", "majority": task.majority(), "seed": config.seed,
             "config": dataclasses.asdict(config), "seconds": time.monotonic() - started, **facts, **provenance(),
         },
@@ -91,9 +97,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def train(
-    config: Config, exp: Path, audio: PackedAudio, task: Task, dev_every: int, patience: int
+    config: Config,
+    exp: Path,
+    audio: PackedAudio,
+    task: Task,
+    dev_every: int,
+    patience: int,
+    init_from: Path | None = None,
 ) -> tuple[Score, dict]:
-    """Train to the best dev accuracy; the test score of that network, and its updates and dev accuracies."""
+    """Train to the best dev accuracy; the test score of that network, and what led to it."""
     checkpoint.settle_config(exp, config)
     processes = alone()
     train_split = task.splits["train"]
@@ -102,13 +114,15 @@ def train(
         config.window_samples, config.windows, False, config.seed,
     )  # fmt: skip
     model = Classifier(config, task.classes).to(processes.device)
+    pretrained = load_pretrained(model, config, init_from) if init_from else None
     optimizer = adam(model, config)
     dev: list[float] = []
     best = copy.deepcopy(model.state_dict())
     if (state := checkpoint.load_latest(exp)) is not None:
-        if (state["task"], state["dev_every"]) != (task.name, dev_every):
+        if (state["task"], state["dev_every"], state.get("pretrained")) != (task.name, dev_every, pretrained):
+            before = (state.get("pretrained") or {}).get("experiment", "random weights")
             raise UserError(
-                f"{exp} was begun with --task {state['task']} --dev-every {state['dev_every']}; "
+                f"{exp} was begun with --task {state['task']} --dev-every {state['dev_every']}, from {before}; "
                 "take another --exp or remove it"
             )
         model.load_state_dict(state["model"])
@@ -136,22 +150,44 @@ def train(
             update += 1
             progress.update()
             if update % dev_every == 0 or update == config.updates:
-                dev.append(evaluate(model, config, audio, task, "dev").accuracy)
+                answers = evaluate(model, config, audio, task, "dev")
+                dev.append(count_correct(answers, audio.utterances, task, "dev").accuracy)
                 if int(np.argmax(dev)) == len(dev) - 1:  # a tie is no improvement
                     best = copy.deepcopy(model.state_dict())
                 progress.set_postfix_str(f"gradient norm {norm:.3f}, dev {dev[-1]:.1f} %, best {max(dev):.1f} %")
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update}
                 checkpoint.save(
                     exp,
-                    state | {"dev": dev, "best": best, "task": task.name, "dev_every": dev_every},
+                    state
+                    | {"dev": dev, "best": best, "task": task.name, "dev_every": dev_every, "pretrained": pretrained},
                     config.keep_checkpoints,
                 )
             if stopped:
                 raise KeyboardInterrupt
     model.load_state_dict(best)
-    save_classifier(exp / "probes" / f"supervised.{task.name}.end_to_end.pt", model.output, task)
+    row = "finetuned" if pretrained else "supervised"
+    save_classifier(exp / "probes" / f"{row}.{task.name}.end_to_end.pt", model.output, task)
     chosen = min((int(np.argmax(dev)) + 1) * dev_every, config.updates)
-    return evaluate(model, config, audio, task, "test"), {"updates": chosen, "dev_accuracy": dev}
+    score, details = score_test(evaluate(model, config, audio, task, "test"), audio.utterances, task)
+    return score, {"updates": chosen, "dev_accuracy": dev, "pretrained": pretrained, **details}
+
+
+def load_pretrained(model: Classifier, config: Config, exp: Path) -> dict[str, Any]:
+    """Give the network a pretrained model's encoder and context; says which.
+
+    Raises:
+        UserError: it is of another size.
+    """
+    theirs, cpc, updates = checkpoint.load_experiment(exp)
+    for key in ("channels", "context_dim"):
+        if getattr(theirs, key) != getattr(config, key):
+            raise UserError(
+                f"{exp}: its {key} are {getattr(theirs, key)}, the configuration says {getattr(config, key)}; "
+                "take the configuration that it was pretrained with"
+            )
+    state = {name: value for name, value in cpc.state_dict().items() if not name.startswith("predictors.")}
+    model.cpc.load_state_dict(state)
+    return {"experiment": exp.name, "updates": updates, "config": dataclasses.asdict(theirs)}
 
 
 def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, windows: list[Window]) -> Tensor:
@@ -167,17 +203,17 @@ def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, win
 
 
 @torch.no_grad()
-def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, split: str) -> Score:
-    """Accuracy on whole utterances of one split, the context carried through."""
+def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, split: str) -> list[Answer]:
+    """What the network says of every utterance of one split, heard whole, with the context carried through."""
     frames = CPCFrames("supervised", model.cpc, bf16=config.precision == "bf16")
     split_rows = task.splits[split]
-    predicted: dict[int, np.ndarray] = {}
+    answers: dict[int, Answer] = {}
     for batch in batches_by_length(audio.num_samples[split_rows]):
         rows = [split_rows[i] for i in batch]
         contexts = frames([waveform(torch.tensor(audio[i]), model.output.weight.device) for i in rows])
-        predicted |= {i: model.output(c).argmax(1).cpu().numpy() for i, c in zip(rows, contexts)}
+        answers |= {i: answer(model.output(c)) for i, c in zip(rows, contexts)}
     model.train()
-    return count_correct((predicted[i] for i in split_rows), audio.utterances, task, split)
+    return [answers[i] for i in split_rows]
 
 
 if __name__ == "__main__":

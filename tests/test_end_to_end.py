@@ -75,6 +75,7 @@ def test_train_clean_100(undisturbed: Path) -> None:
         "random initialisation", "MFCC, 13", "MFCC, 13 with differences", "CPC, mixed speaker", "CPC, same speaker",
         "supervised",
     }  # fmt: skip
+    rows |= {f"{row}, one hidden layer" for row in rows - {"supervised"}} | {"CPC, mixed speaker, fine-tuned"}
     assert set(accuracies(undisturbed)) == {(row, task) for row in rows for task in ("phone", "speaker")}
     page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
     assert "| CPC, mixed speaker |" in page

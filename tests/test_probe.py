@@ -89,10 +89,10 @@ def test_agrees_with_scikit_learn(tmp_path: Path, mixed: bool) -> None:
 def test_result_depends_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not on the progress bar, which TQDM_DISABLE=1 in the environment turns off."""
     store, task = gaussians(tmp_path, np.eye(3, 4), utterances=12, frames=300)
-    first = [p.weight for p in module.fit(store, task, 1, CPU)]
-    other = [p.weight for p in module.fit(store, task, 2, CPU)]
+    first = [p.get_parameter("weight") for p in module.fit(store, task, 1, CPU)]
+    other = [p.get_parameter("weight") for p in module.fit(store, task, 2, CPU)]
     monkeypatch.setattr(module, "tqdm", functools.partial(tqdm, disable=True))
-    again = [p.weight for p in module.fit(store, task, 1, CPU)]
+    again = [p.get_parameter("weight") for p in module.fit(store, task, 1, CPU)]
     for a, b, c in zip(first, again, other, strict=True):
         assert torch.equal(a, b) and not torch.equal(a, c)
 
@@ -114,7 +114,7 @@ def test_learning_rate_falls_to_zero_over_the_passes(tmp_path: Path, monkeypatch
     assert passes >= module.PASSES
     sizes = [1024, labelled - 1024] * passes
     done = np.cumsum([0, *sizes[:-1]]) / (labelled * passes)
-    for k, rate in enumerate(module.LEARNING_RATES):
+    for k, rate in enumerate(module.LEARNING_RATES["linear"]):
         np.testing.assert_allclose([r[k] for r in rates], rate * (1 - done), rtol=1e-9)
 
 
@@ -139,10 +139,53 @@ def test_dev_chooses_and_test_is_read_once_by_the_chosen(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(module, "fit", lambda *_: [classifier(k) for k in range(4)])
     score, _, facts = module.probe(store, task, 0)
-    assert facts["learning_rate"] == module.LEARNING_RATES[1]
+    assert facts["learning_rate"] == module.LEARNING_RATES["linear"][1]
     assert facts["dev_accuracy"] == pytest.approx([20, 90, 50, 30], abs=1)  # every tenth frame does not count
     assert score.accuracy == pytest.approx(60, abs=1)
     assert reads == {"dev": 4 * 2, "test": 4}
+
+
+def test_a_hidden_layer_tells_what_no_line_can(tmp_path: Path) -> None:
+    """Two classes at opposite corners of a square each: a line is right at three corners at most, two are for
+    Φ(d)² + Φ(−d)² of the frames, where every corner is d from the axes."""
+    rng = np.random.default_rng(0)
+    targets = [rng.integers(2, size=500) for _ in range(60)]
+    corners = [rng.choice([-2.0, 2.0], size=500) for _ in targets]
+    rows = [np.stack([c, c * (1 - 2 * y)], 1) + rng.normal(size=(500, 2)) for c, y in zip(corners, targets)]
+    np.concatenate(rows).astype(np.float16).tofile(tmp_path / "x.f16")
+    store = FeatureStore(tmp_path / "x.f16", [f"u{i:02d}" for i in range(60)], np.full(60, 500), 2)
+    splits = {"train": list(range(30)), "dev": list(range(30, 40)), "test": list(range(40, 60))}
+    store.standardise(splits["train"])
+    task = Task("phone", 2, targets, splits)
+    right = (1 + math.erf(2 / math.sqrt(2))) / 2
+    linear, _, _ = module.probe(store, task, seed=0)
+    hidden, _, facts = module.probe(store, task, seed=0, kind="mlp")
+    # 10,000 frames: a standard error of at most 0.5 points, three of which either way.
+    assert linear.accuracy < 75 + 1.5
+    assert hidden.accuracy == pytest.approx(100 * (right**2 + (1 - right) ** 2), abs=1.5)
+    assert facts["hidden"] == 256 and facts["learning_rate"] in module.LEARNING_RATES["mlp"]
+
+
+def test_utterances_by_their_mean_over_time() -> None:
+    task = Task("speaker", 2, [np.array([1, 1, 1]), np.array([0]), np.array([], np.int64), np.array([0, 0])], {})
+    task.splits["test"] = [3, 0, 1, 2]
+    logits = [
+        torch.tensor([[0.0, 1.0], [3.0, 0.0]]),  # class 1 has one frame, class 0 the greater mean
+        torch.tensor([[9.0, 0.0], [0.0, 4.0], [0.0, 4.0]]),  # class 1 has two frames, class 0 the greater mean
+        torch.tensor([[0.0, 1.0]]),
+        torch.empty(0, 2),
+    ]
+    score, details = module.score_test([module.answer(frames) for frames in logits], ["a", "b", "c", "d"], task)
+    assert details == {"utterances_right": [1, 0, 0, 0]}
+    assert score.correct == [1, 2, 0, 0] and score.frames == [2, 3, 1, 0] and score.utterances == ["d", "a", "b", "c"]
+
+
+def test_confusion_counts_the_labelled_frames_of_test() -> None:
+    task = Task("phone", 3, [np.array([0, 1, -1, 2]), np.array([1, 1])], {"test": [1, 0]})
+    said = [np.array([1, 2]), np.array([0, 1, 1, 0])]
+    score, details = module.score_test([module.Answer(classes, 0) for classes in said], ["a", "b"], task)
+    assert details == {"confusion": [[1, 0, 0], [0, 2, 1], [1, 0, 0]]}
+    assert score.correct == [1, 2] and score.frames == [2, 3]
 
 
 def run(data: Path, exp: Path, *more: str) -> dict[str, dict]:

@@ -26,10 +26,14 @@ PAPER = {  # Table 1, phone and speaker, from section 1 of the project's facts
 }
 
 
-def write(folder: Path, row: str, task: str, correct: int, probe_context: str = "utterance", **config: Any) -> None:
-    """A probe's result: every test utterance with ``correct`` of its 100 frames right, give or take 5 in turn."""
+def write(
+    folder: Path, row: str, task: str, correct: int, probe_context: str = "utterance", probe: str = "linear",
+    **config: Any,
+) -> None:  # fmt: skip
+    """A probe's result: every test utterance with ``correct`` of its 100 frames right, give or take 5 in turn; of a
+    speaker's, three quarters of the utterances."""
     facts: dict[str, Any] = {
-        "row": row, "task": task, "probe": "end_to_end" if row == "supervised" else "linear", "classes": 41,
+        "row": row, "task": task, "probe": "end_to_end" if row == "supervised" else probe, "classes": 41,
         "probe_context": probe_context, "majority": 17.5 if task == "phone" else 5.25, "commit": "abc1234567",
         "probe_seed": 7,
         "command": "python -m x", "date": "2020-01-02 03:04 UTC", "machine": "2 cores",
@@ -40,8 +44,10 @@ def write(folder: Path, row: str, task: str, correct: int, probe_context: str = 
     if row != "supervised":
         facts["learning_rate"] = 1e-3
     score = Score(UTTERANCES, [correct + 5 * (-1) ** i for i in range(20)], [100] * 20)
+    if task == "speaker":
+        facts["utterances_right"] = [1, 1, 1, 0] * 5
     name = row if probe_context == "utterance" else f"{row}.window"
-    save_score(folder / "probes" / f"{name}.{task}.json", score, facts)
+    save_score(folder / "probes" / f"{name}.{task}.{probe}.json", score, facts)
 
 
 @pytest.fixture
@@ -50,6 +56,7 @@ def exp(tmp_path: Path) -> Path:
     for task, shift in (("phone", 0), ("speaker", 10)):
         write(exp / "mixed_speaker", "c", task, 50 + shift, seed=4)
         write(exp / "mixed_speaker", "z", task, 45 + shift, seed=4)
+        write(exp / "mixed_speaker", "c", task, 52 + shift, probe="mlp", seed=4)
         write(exp / "same_speaker", "c", task, 55 + shift, batch_composition="same_speaker")
         write(exp / "baselines", "mfcc", task, 40 + shift)
         write(exp / "baselines", "mfcc39", task, 42 + shift)
@@ -82,7 +89,7 @@ def cells(text: str, label: str, table: int = 0) -> list[str]:
 
 def test_results_json_holds_one_object_a_number(exp: Path, data: Path) -> None:
     results, _ = report(exp, data)
-    assert len(results) == 14
+    assert len(results) == 16
     for result in results:
         assert {"table", "row", "task", "probe", "accuracy", "ci95", "seed", "updates", "config", "commit"} <= set(
             result
@@ -91,6 +98,9 @@ def test_results_json_holds_one_object_a_number(exp: Path, data: Path) -> None:
         assert result["ci95"][0] <= result["accuracy"] <= result["ci95"][1]
     by_key = {(r["row"], r["task"]): r for r in results}
     assert by_key["CPC, mixed speaker", "speaker"]["accuracy"] == 60
+    assert by_key["CPC, mixed speaker", "speaker"]["utterance_accuracy"] == 75
+    assert by_key["CPC, mixed speaker", "phone"]["utterance_accuracy"] is None
+    assert by_key["CPC, mixed speaker, one hidden layer", "phone"]["accuracy"] == 52
     assert (
         by_key["CPC, mixed speaker", "phone"]["seed"] == 4
         and by_key["CPC, same speaker", "phone"]["candidates"] == 1024
@@ -102,7 +112,7 @@ def test_results_json_holds_one_object_a_number(exp: Path, data: Path) -> None:
 def test_table_1_stands_beside_the_papers(exp: Path, data: Path) -> None:
     _, text = report(exp, data)
     for label, paper in PAPER.items():
-        assert cells(text, label)[2:4] == list(paper), label
+        assert cells(text, label)[3:5] == list(paper), label
     assert cells(text, "CPC, mixed speaker")[0].startswith("50.0 (") and cells(text, "CPC, mixed speaker")[
         1
     ].startswith("60.0 (")
@@ -110,10 +120,17 @@ def test_table_1_stands_beside_the_papers(exp: Path, data: Path) -> None:
         c for c in cells(text, "supervised")[:2] if re.fullmatch(r"[78]0\.0 \(\d+\.\d–\d+\.\d\)", c)
     ]
     assert cells(text, "most frequent class")[:2] == ["17.5", "5.2"]
-    assert cells(text, "CPC, mixed speaker")[4:] == ["1,200", "1024"]
+    assert cells(text, "CPC, mixed speaker")[5:] == ["1,200", "1024"]
+    assert cells(text, "CPC, mixed speaker")[2].startswith("75.0 (")
     order = [
         text.index(f"| {label} |")
-        for label in ("most frequent class", "random initialisation", "MFCC, 13", "CPC, mixed speaker")
+        for label in (
+            "most frequent class",
+            "random initialisation",
+            "MFCC, 13",
+            "CPC, mixed speaker",
+            "CPC, mixed speaker, one hidden layer",
+        )
     ]
     assert order == sorted(order)
 

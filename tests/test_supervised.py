@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from cpc_speech import checkpoint
 from cpc_speech import supervised as module
 from cpc_speech.checkpoint import load_latest
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
-from cpc_speech.scores import Score
+from cpc_speech.probe import Answer
 from cpc_speech.tasks import Task, load_splits, load_task
 from cpc_speech.windows import Window, WindowSampler
 
@@ -216,15 +217,19 @@ def test_stops_by_dev_and_tests_the_network_it_reports(
     task = load_task("speaker", data, audio, splits)
     snapshots: list[torch.Tensor] = []
 
-    def evaluate(model: module.Classifier, config: Config, audio: Any, task: Task, split: str) -> Score:
+    def evaluate(model: module.Classifier, config: Config, audio: Any, task: Task, split: str) -> list[Answer]:
+        """As many per cent of all frames right as ``dev`` says, or on test 99."""
         snapshots.append(model.output.weight.detach().clone())
         accuracy = 99 if split == "test" else dev[len(snapshots) - 1]
-        return Score(["u"], [accuracy], [100])
+        targets = [task.targets[i] for i in task.splits[split]]
+        wrong = np.arange(sum(map(len, targets))) >= accuracy / 100 * sum(map(len, targets))
+        parts = np.split(wrong, np.cumsum([len(target) for target in targets])[:-1])
+        return [Answer(np.where(part, -1, target), 0) for part, target in zip(parts, targets, strict=True)]
 
     monkeypatch.setattr(module, "evaluate", evaluate)
     config = Config(**{**vars(CONFIG), "updates": 40})
     score, facts = module.train(config, tmp_path / "exp", audio, task, 2, patience)
-    assert score.accuracy == 99
+    assert score.accuracy == pytest.approx(99, abs=0.5)
     assert len(snapshots) == evaluations + 1
     assert facts["updates"] == 2 * chosen
     assert torch.equal(snapshots[-1], snapshots[chosen - 1])
@@ -253,3 +258,32 @@ def test_network_is_cpcs_without_its_predictors() -> None:
     assert model(torch.zeros(2, 3200)).shape == (2, 20, 41)
     model(0.1 * torch.randn(2, 3200)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_fine_tuning_begins_with_the_pretrained_network(data: Path, tmp_path: Path, config_file: Path) -> None:
+    pretrained = tmp_path / "pretrained"
+    torch.manual_seed(9)
+    settings = Config(**{**vars(CONFIG), "seed": 9, "batch_composition": "same_speaker", "steps": 3})
+    model = checkpoint.build_model(settings)
+    checkpoint.settle_config(pretrained, settings)
+    checkpoint.save(pretrained, {"update": 7, "model": model.state_dict()}, 1)
+    seen = module.Classifier(CONFIG, 3)
+    facts = module.load_pretrained(seen, CONFIG, pretrained)
+    assert (facts["experiment"], facts["updates"], facts["config"]["steps"]) == ("pretrained", 7, 3)
+    for name, value in seen.cpc.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+    exp = tmp_path / "exp"
+    module.main(arguments(data, exp, config_file, "--init-from", str(pretrained)))
+    found = json.loads((exp / "probes" / "finetuned.speaker.end_to_end.json").read_text())
+    assert found["row"] == "finetuned" and found["pretrained"] == facts and (exp / "probes").is_dir()
+    assert (exp / "probes" / "finetuned.speaker.end_to_end.pt").is_file()
+    tuned = {name.removeprefix("best.cpc."): value for name, value in weights(exp).items() if "best.cpc." in name}
+    assert not any(torch.equal(value, model.state_dict()[name]) for name, value in tuned.items()), "all is trained"
+
+    with pytest.raises(UserError, match="was begun with --task speaker --dev-every 2, from pretrained"):
+        module.main(arguments(data, exp, config_file))
+    wide = tmp_path / "wide.yaml"
+    wide.write_text(Config(**{**vars(CONFIG), "context_dim": 16}).dump())
+    with pytest.raises(UserError, match="pretrained: its context_dim are 8, the configuration says 16"):
+        module.main(arguments(data, tmp_path / "other", wide, "--init-from", str(pretrained)))

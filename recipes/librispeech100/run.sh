@@ -24,11 +24,13 @@ data_seed=1       # which utterances go into dev, and into test where --splits i
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml, as "mixed_speaker same_speaker"
 ngpu=1            # GPUs (without one: processes) that share out the minibatches of an update; see cmd.sh
 seed=1            # initialisation, minibatches, probes
+probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 ablations=table_2  # what stage 6 trains: the nine rows of Table 2, "table_2"; or some, as "steps_2 same_speaker", files
                   # of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
 seeds=            # of the ablations, as 1,2,3; default: --seed
-supervised_updates=60000  # of the supervised networks, at most; dev may stop them before
+finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers
+supervised_updates=60000  # of the supervised and fine-tuned networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
 nj=$(nproc)        # processes that prepare data
 note=             # a sentence on the audio, said beside the results

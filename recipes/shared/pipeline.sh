@@ -150,31 +150,48 @@ set_aside() {
 
 stage_5() {
   unlabelled && return
-  local model layer task configs=(--config "$recipe/conf/cpc.yaml" --config exp/baselines/overrides.yaml)
+  local model layer task name probe=(python -m cpc_speech.probe --seed "$seed")
+  local configs=(--config "$recipe/conf/cpc.yaml" --config exp/baselines/overrides.yaml)
   for model in $models; do
     need 4 "exp/$model"/{.done.4,train.json}
     for layer in $layers; do
-      row "exp/$model" "$model.$layer" python -m cpc_speech.probe --representation "$layer" --seed "$seed"
+      probe_row "exp/$model" "$model.$layer" --representation "$layer"
       # Each takes a while, and one model tells: the first.
-      [ "$model" != "${models%% *}" ] || label_rows "exp/$model" "$model.$layer" python -m cpc_speech.probe --representation "$layer" --seed "$seed"
+      [ "$model" != "${models%% *}" ] || label_rows "exp/$model" "$model.$layer" "${probe[@]}" --representation "$layer"
     done
   done
-  row exp/baselines mfcc python -m cpc_speech.probe --representation mfcc --seed "$seed"
-  label_rows exp/baselines mfcc python -m cpc_speech.probe --representation mfcc --seed "$seed"
-  row exp/baselines mfcc39 python -m cpc_speech.probe --representation mfcc39 --seed "$seed"
+  for name in mfcc mfcc39; do probe_row exp/baselines "$name" --representation "$name"; done
+  label_rows exp/baselines mfcc "${probe[@]}" --representation mfcc
 
   # The untrained and the supervised network are those of conf/cpc.yaml.
   mkdir -p exp/baselines
   { echo "seed: $seed"; for word in $overrides; do echo "${word/=/: }"; done; } > exp/baselines/overrides.yaml
   reads "$recipe/conf/cpc.yaml"
   uses overrides
-  row exp/baselines random python -m cpc_speech.probe --representation random "${configs[@]}" --seed "$seed"
+  probe_row exp/baselines random --representation random "${configs[@]}"
   for task in phone speaker; do
     reads "$recipe/conf/cpc.yaml"
     uses overrides supervised_updates
     row "exp/supervised_$task" "supervised_$task" python -m cpc_speech.supervised --task "$task" "${configs[@]}" \
       updates="$supervised_updates"
   done
+  if [ "${finetune-}" = true ]; then
+    model=${models%% *}
+    for task in phone speaker; do
+      need 4 "exp/$model"/{.done.4,train.json}
+      reads "$recipe/conf/cpc.yaml"
+      uses overrides supervised_updates
+      row "exp/${model}_finetuned_$task" "supervised_$task" python -m cpc_speech.supervised --task "$task" \
+        "${configs[@]}" --init-from "exp/$model" updates="$supervised_updates"
+    done
+  fi
+}
+
+# probe_row EXP NAME OPTION...: a row of stage 5's "${probe[@]}", with each of --probes.
+probe_row() {
+  uses probes
+  # shellcheck disable=SC2086  # a list of words
+  row "$1" "$2" "${probe[@]}" "${@:3}" --probe $probes
 }
 
 # row EXP NAME COMMAND...: one row of Table 1, which depends on the labels, the splits, and what was recorded before.
@@ -214,6 +231,9 @@ stage_9() {
     done
   done
   need_label_rows exp/baselines mfcc
+  if [ "${finetune-}" = true ]; then
+    for row in phone speaker; do need 5 "exp/${models%% *}_finetuned_$row/.done.5.supervised_$row"; done
+  fi
   for row in baselines.{mfcc,mfcc39,random} supervised_phone.supervised_phone supervised_speaker.supervised_speaker; do
     need 5 "exp/${row%%.*}/.done.5.${row#*.}"
   done

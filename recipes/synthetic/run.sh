@@ -12,11 +12,13 @@ compare=          # aligners, as "gmm pocketsphinx", whose labels are compared w
 label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for more probes of the first model
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml
 seed=1            # initialisation, minibatches, probes
+probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 ablations=        # what stage 6 trains: the nine rows of Table 2, "table_2"; or some, as "steps_2 same_speaker", files
                   # of conf/ or ../shared/conf/ablations without .yaml; or both
 seeds=            # of the ablations, as 1,2,3; default: --seed
-supervised_updates=300  # of the supervised networks, at most; dev may stop them before
+finetune=false    # whether the first model is also trained on, encoder and all, for phones and for speakers
+supervised_updates=300  # of the supervised and fine-tuned networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
 note='synthetic voices (espeak-ng); the numbers do not compare with the paper'  # said beside the results
