@@ -15,7 +15,8 @@ does[1]='data directory, packed audio, validation' leaves[1]='data/<set>/{wav.sc
 does[2]='phone labels, one each 10 ms' leaves[2]='data/<set>/phones.{ark,scp}, data/lang/phones.txt'
 does[3]='splits within each speaker' leaves[3]='data/<set>/splits/{train,dev,test}.list'
 does[4]='pretrain CPC' leaves[4]='exp/<model>/'
-does[5]='probes: CPC, MFCC, random initialisation, supervised' leaves[5]='exp/{<model>,baselines,supervised_<task>}/probes/*.json'
+does[5]='probes: CPC, MFCC, random initialisation; supervised and fine-tuned networks'
+leaves[5]='exp/{<model>,baselines,supervised_<task>,<model>_finetuned_<task>}/probes/*.json'
 does[9]='report' leaves[9]='exp/report/{RESULTS.md,results.json}'
 
 packages=(core align)              # parts of setup.cfg that these stages need
