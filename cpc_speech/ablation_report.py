@@ -16,7 +16,7 @@ from typing import Any
 from cpc_speech.config import Config, load_config
 from cpc_speech.infonce import PAPER_SETTINGS, setting_name
 from cpc_speech.metrics import progress
-from cpc_speech.scores import Score, load_score
+from cpc_speech.scores import Score, load_score, show_accuracy, show_difference
 
 # van den Oord et al. 2018, Table 2, in its order: phone accuracy, in per cent.
 PAPER = {
@@ -166,7 +166,7 @@ def _line(seeds: list[Ablation], apart: dict[Path, tuple[float, float, float]], 
     probed = [one.facts for one in seeds if one.score]
     accuracy = ""
     if len(probed) == 1:
-        accuracy = "{:.1f} ({:.1f}–{:.1f})".format(probed[0]["accuracy"], *probed[0]["ci95"])
+        accuracy = show_accuracy(probed[0]["accuracy"], *probed[0]["ci95"])
     elif probed:
         mean, spread = _mean_and_spread([facts["accuracy"] for facts in probed])
         accuracy = f"{mean:.1f} ± {spread:.1f} (n {len(probed)})"
@@ -176,7 +176,7 @@ def _line(seeds: list[Ablation], apart: dict[Path, tuple[float, float, float]], 
     known = [apart[one.exp] for one in seeds if one.exp in apart]
     difference = ""
     if len(known) == 1:
-        difference = "{:+.1f} ({:+.1f} … {:+.1f})".format(*known[0])
+        difference = show_difference(*known[0])
     elif known:
         mean, spread = _mean_and_spread([value for value, _, _ in known])
         difference = f"{mean:+.1f} ± {spread:.1f} (n {len(known)})"

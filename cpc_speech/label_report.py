@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cpc_speech.datadir import read_table
-from cpc_speech.scores import Score, load_score
+from cpc_speech.scores import Score, load_score, show_accuracy, show_difference
 from cpc_speech.tasks import labels_by
 
 
@@ -140,9 +140,9 @@ def _by_shift(probes: list[LabelProbe]) -> Iterable[str]:
     yield "|---" * (len(shifts) + 2) + "|"
     for (row, _), found in rows.items():
         best = max(found, key=lambda shift: found[shift].accuracy)
-        gain, low, high = found[best].difference(found[0])
+        gain = f"{show_difference(*found[best].difference(found[0]))} at {best:+d}" if best else "is at 0"
         cells = " | ".join(_show(found[shift].accuracy if shift in found else None) for shift in shifts)
-        yield f"| {row} | {cells} | {f'{gain:+.1f} ({low:+.1f} … {high:+.1f}) at {best:+d}' if best else 'is at 0'} |"
+        yield f"| {row} | {cells} | {gain} |"
     yield ""
     yield (
         "The last column's interval is a paired bootstrap over utterances; its shift was chosen on these test frames. "
@@ -151,5 +151,18 @@ def _by_shift(probes: list[LabelProbe]) -> Iterable[str]:
     yield ""
 
 
+def objects(exp: Path, name: Callable[[dict[str, Any]], str]) -> Iterable[dict[str, Any]]:
+    """What the section is made of, for results.json; ``name`` gives a probe's row."""
+    for aligner, found in comparisons(exp).items():
+        kept = {key: found[key] for key in ("labels", "utterances", "frames", "boundaries")}
+        yield {"table": "label comparison", "row": aligner, "reference": Path(found["a"]).name, **kept}
+    for row, path, _, facts in label_probes(exp, name):
+        keys = ("labels", "label_shift", "accuracy", "ci95", "learning_rate", "commit", "command", "machine")
+        yield {
+            "table": "labels", "row": row, "task": "phone", "experiment": path.name,
+            **{key: facts[key] for key in keys},
+        }  # fmt: skip
+
+
 def _cell(facts: dict[str, Any] | None) -> str:
-    return "" if facts is None else f"{facts['accuracy']:.1f} ({facts['ci95'][0]:.1f}–{facts['ci95'][1]:.1f})"
+    return "" if facts is None else show_accuracy(facts["accuracy"], *facts["ci95"])

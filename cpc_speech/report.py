@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cpc_speech import ablation_report
+from cpc_speech import ablation_report, label_report, pretraining_report
 from cpc_speech.config import Config, load_config
 from cpc_speech.datadir import read_list, read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.infonce import setting_name
-from cpc_speech.label_report import LabelProbe, comparisons, label_probes, section
-from cpc_speech.metrics import progress, read_metrics
+from cpc_speech.metrics import progress
 from cpc_speech.provenance import provenance
-from cpc_speech.scores import Score, load_score
+from cpc_speech.scores import Score, load_score, show_accuracy, show_difference
 
 # van den Oord et al. 2018, Table 1 (and, for same-speaker negatives, Table 2): phone, speaker, in per cent.
 PAPER = {
@@ -88,7 +86,11 @@ def main(argv: list[str] | None = None) -> None:
         return
     text = "\n".join([f"# {args.title}", "", *page(results, args.exp, args.data, args.command)]) + "\n"
     with atomic_write(args.write / "results.json") as file:
-        found = [*map(_object, results), *ablation_report.objects(ablations), *_label_objects(args.exp)]
+        found = [
+            *map(_object, results),
+            *ablation_report.objects(ablations),
+            *label_report.objects(args.exp, row_label),
+        ]
         json.dump(found, file, indent=1)
         file.write("\n")
     with atomic_write(args.write / "RESULTS.md") as file:
@@ -195,10 +197,12 @@ def page(results: list[Result], exp: Path, data: Path, command: str) -> Iterable
     yield from _differences(results)
     yield from ablation_report.section(ablation_report.ablations(exp))
     phones = [
-        LabelProbe(result.row, result.exp, result.score, result.facts) for result in results if result.task == "phone"
+        label_report.LabelProbe(result.row, result.exp, result.score, result.facts)
+        for result in results
+        if result.task == "phone"
     ]
-    yield from section(exp, data, phones + label_probes(exp, row_label))
-    yield from _pretraining(trained)
+    yield from label_report.section(exp, data, phones + label_report.label_probes(exp, row_label))
+    yield from pretraining_report.section(trained)
     yield from _how(results, trained, command)
 
 
@@ -230,50 +234,11 @@ def _differences(results: list[Result]) -> Iterable[str]:
         cells = []
         for task in TASKS:
             if task in tasks and task in reference:
-                value, low, high = tasks[task].score.difference(reference[task].score)
-                cells.append(f"{value:+.1f} ({low:+.1f} … {high:+.1f})")
+                cells.append(show_difference(*tasks[task].score.difference(reference[task].score)))
             else:
                 cells.append("")
         yield f"| {label} | {' | '.join(cells)} |"
     yield ""
-
-
-def _pretraining(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:
-    if not trained:
-        return
-    yield "## Pretraining"
-    yield ""
-    yield "| experiment | updates | heard | corpus | wall time | ln N | loss by 300 | by 500 | dev loss at the end |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for path, facts in trained:
-        starts = [_loss_by(path, update) for update in (300, 500)]
-        dev = f"{sum(facts['dev_loss']) / len(facts['dev_loss']):.3f}" if facts["dev_loss"] else ""
-        cells = [
-            path.name, f"{facts['updates']:,}", f"{facts['hours_heard']:.2f} h", f"{facts['corpus_hours']:.2f} h",
-            f"{facts['seconds'] / 60:.1f} min", f"{math.log(facts['candidates']):.2f}", *starts, dev,
-        ]  # fmt: skip
-        yield f"| {' | '.join(cells)} |"
-    yield ""
-    yield "Losses by update 300 and 500 are means of the last five logged minibatches up to it, in nats."
-    yield ""
-    for path, facts in trained:
-        if not facts["dev_loss"]:
-            continue
-        picked = ", ".join(f"{100 * value:.1f}" for value in facts["dev_accuracy"])
-        gained = ", ".join(f"{math.log(facts['candidates']) - value:.2f}" for value in facts["dev_loss"])
-        bound = facts["log_n_minus_loss_is_a_bound"]
-        kind = "a lower bound of the mutual information" if bound else "no bound in this setting, a number to watch"
-        yield (
-            f"- **{path.name}**, dev windows, steps 1 to {len(facts['dev_loss'])}. Positive picked, % (chance "
-            f"{100 / facts['candidates']:.1f}): {picked}. log N − loss, nats ({kind}): {gained}."
-        )
-    yield ""
-
-
-def _loss_by(exp: Path, update: int) -> str:
-    lines = [line["loss"] for line in read_metrics(exp, "train") if line["update"] <= update]
-    reached = [line for line in read_metrics(exp, "train") if line["update"] >= update]
-    return f"{sum(lines[-5:]) / len(lines[-5:]):.2f}" if lines and reached else ""
 
 
 def _how(results: list[Result], trained: list[tuple[Path, dict[str, Any]]], command: str) -> Iterable[str]:
@@ -313,19 +278,6 @@ def _object(result: Result) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _label_objects(exp: Path) -> Iterable[dict[str, Any]]:
-    """What the section on phone labels is made of."""
-    for name, found in comparisons(exp).items():
-        kept = {key: found[key] for key in ("labels", "utterances", "frames", "boundaries")}
-        yield {"table": "label comparison", "row": name, "reference": Path(found["a"]).name, **kept}
-    for row, path, _, facts in label_probes(exp, row_label):
-        keys = ("labels", "label_shift", "accuracy", "ci95", "learning_rate", "commit", "command", "machine")
-        yield {
-            "table": "labels", "row": row, "task": "phone", "experiment": path.name,
-            **{key: facts[key] for key in keys},
-        }  # fmt: skip
-
-
 def _utterance_score(result: Result | None) -> Score | None:
     """Of a speaker's row: utterances that are right, each counted once."""
     if result is None or "utterances_right" not in result.facts:
@@ -337,15 +289,13 @@ def _utterance_score(result: Result | None) -> Score | None:
 def _utterance_cell(result: Result | None) -> str:
     if (score := _utterance_score(result)) is None:
         return ""
-    low, high = score.interval()
-    return f"{score.accuracy:.1f} ({low:.1f}–{high:.1f})"
+    return show_accuracy(score.accuracy, *score.interval())
 
 
 def _cell(result: Result | None) -> str:
     if result is None:
         return ""
-    low, high = result.facts["ci95"]
-    return f"{result.score.accuracy:.1f} ({low:.1f}–{high:.1f})"
+    return show_accuracy(result.score.accuracy, *result.facts["ci95"])
 
 
 if __name__ == "__main__":

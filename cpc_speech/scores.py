@@ -57,6 +57,16 @@ def _percentiles(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def show_accuracy(value: float, low: float, high: float) -> str:
+    """An accuracy with its interval, as all tables have it."""
+    return f"{value:.1f} ({low:.1f}–{high:.1f})"
+
+
+def show_difference(value: float, low: float, high: float) -> str:
+    """A difference of accuracies with its interval, as all tables have it."""
+    return f"{value:+.1f} ({low:+.1f} … {high:+.1f})"
+
+
 def save_score(path: Path, score: Score, facts: Mapping[str, Any]) -> None:
     """Write a probe's result: facts about it, accuracy and interval, and the counts they come from."""
     low, high = score.interval()
