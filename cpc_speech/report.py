@@ -160,7 +160,7 @@ def under_way(exp: Path, results: list[Result]) -> list[str]:
             continue
         config = load_config([path.with_name("config.yaml")])
         label, state = setting_name(config.batch_composition, config.candidates), progress(path.parent, config.updates)
-        lines.append(f"| CPC, {label} | {state} | | | | {config.updates:,} | {config.num_candidates} |")
+        lines.append(f"| CPC, {label} | {state} | | | | | {config.updates:,} | {config.num_candidates} |")
     return lines
 
 

@@ -213,7 +213,8 @@ def test_models_without_a_probe_are_marked(exp: Path, data: Path, capsys: pytest
     (exp / "supervised_phone" / "config.yaml").write_text(Config().dump())
     state = "running, update 500 of 300,000"
     _, text = report(exp, data)
-    assert cells(text, "CPC, same speaker") == [state, "", "", "", "300,000", "1024"]
+    assert cells(text, "CPC, same speaker") == [state, "", "", "", "", "300,000", "1024"]
+    assert len(cells(text, "CPC, same speaker")) == len(cells(text, "CPC, mixed speaker")), "one table, as many columns"
     assert text.count("running, update") == 1
     only = exp.parent / "other"
     only.mkdir()
