@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from typing import IO
 
 import numpy as np
 
+from cpc_speech import environment
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
@@ -28,17 +28,10 @@ PHONE_CLASSES = 41  # 39 ARPAbet phones, SIL, SPN (paper, section 3.1); label = 
 
 
 def _import_kaldi_io() -> ModuleType:
-    saved = {name: os.environ.get(name) for name in ("PATH", "KALDI_ROOT")}
-    try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its source has invalid escape sequences
-            import kaldi_io
-    finally:
-        for name, value in saved.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    quiet = contextlib.redirect_stderr(io.StringIO())
+    with environment.restored(("PATH", "KALDI_ROOT")), quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its source has invalid escape sequences
+        import kaldi_io
     return kaldi_io
 
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import PHONE_CLASSES, read_float_matrices, read_int_vectors
 from data_prep import linear_align
-from data_prep.alignment import SECONDS, Aligned, Job, why_not
+from data_prep.alignment import Aligned, Job, why_not
 from data_prep.ctm import read_ctm
 from data_prep.lexicon import Pronunciations
 from data_prep.phone_names import UNLABELLED
@@ -55,7 +55,6 @@ def align_corpus(job: Job) -> Iterator[Aligned]:
         UserError: an utterance without scores, or with those of other audio; neither k2 nor earlier labels.
     """
     assert job.posteriors
-    (job.work / SECONDS).unlink(missing_ok=True)  # nothing is kept, so every run spends all of them
     refuse_numbered(job.data_dir)
     k2_align = load_k2()
     if k2_align:

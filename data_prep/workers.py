@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from typing import Any
 
+from cpc_speech import environment
 from cpc_speech.errors import UserError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -46,9 +47,8 @@ class Workers:
 @contextmanager
 def start_workers(count: int, initializer: Callable[..., None], *arguments: Any) -> Iterator[Workers]:
     """Start processes of one core each, which call ``initializer(*arguments)`` first."""
-    saved = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # inherited, and read when their numerical libraries are loaded
-    with ExitStack() as stack:
+    with environment.restored(THREADS), ExitStack() as stack:
+        os.environ.update(dict.fromkeys(THREADS, "1"))  # inherited, and read when their numerical libraries are loaded
         executors = []
         for _ in range(count):
             executor = ProcessPoolExecutor(
@@ -56,14 +56,7 @@ def start_workers(count: int, initializer: Callable[..., None], *arguments: Any)
             )
             executors.append(executor)
             stack.callback(executor.shutdown, cancel_futures=True)
-        try:
-            yield Workers(executors)
-        finally:
-            for name, value in saved.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+        yield Workers(executors)
 
 
 def _start(initializer: Callable[..., None], *arguments: Any) -> None:
