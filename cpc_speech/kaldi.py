@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -73,10 +74,85 @@ def read_float_matrices(scp: str | Path, utterances: Iterable[str] | None = None
     return _read_all(scp, utterances, _read_matrix, "uncompressed float matrix")
 
 
+def write_double_matrices(ark: str | Path, scp: str | Path, items: Iterable[tuple[str, np.ndarray]]) -> int:
+    """``write_int_vectors`` for pairs ``(key, (M, N) float64 matrix)``, such as statistics by speaker."""
+    return _write_all(ark, scp, items, 2, np.float64, _write_matrix)
+
+
+class MatrixArchive:
+    """An archive of float matrices that is written row by row, so that none is ever held, and gone on with after a
+    kill. ``with archive.matrix(key, rows, dim) as write: write(some rows); write(more)``.
+
+    Args:
+        end: how much of the archive is known to be whole, in bytes; what is behind it goes.
+
+    Raises:
+        UserError: the archive is shorter.
+    """
+
+    def __init__(self, path: Path, end: int = 0) -> None:
+        self._file = open(path, "r+b" if path.exists() else "w+b")
+        size = self._file.seek(0, 2)
+        if size < end:
+            self._file.close()
+            raise UserError(f"{path}: has {size:,} bytes of the {end:,} that were written; remove it, and begin anew")
+        self._file.truncate(end)
+        self._file.seek(end)
+        self.begin = self.end = end
+
+    @contextlib.contextmanager
+    def matrix(self, key: str, rows: int, dim: int) -> Iterator[Callable[[np.ndarray], None]]:
+        """Write the next one, all of its ``rows``; the archive's ``begin`` and ``end`` are then where it stands. An
+        exception takes back what there is of it."""
+        begin = self.end + self._file.write(f"{key} ".encode())
+        end = begin + matrix_bytes(rows, dim)
+        try:
+            self._file.write(_matrix_header(rows, dim, np.float32))
+            yield lambda block: _write_rows(self._file, block)
+            if self._file.tell() != end:
+                raise ValueError(f"{key}: not {rows} rows, but {self._file.tell() - end:+,} bytes")
+        except BaseException:
+            self._file.seek(self.end)
+            self._file.truncate()
+            raise
+        self.begin, self.end = begin, end
+
+    def sync(self) -> None:
+        """Have all of it on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def matrix_bytes(rows: int, dim: int) -> int:
+    """What a float matrix takes in an archive, without its key."""
+    return len(_matrix_header(rows, dim, np.float32)) + 4 * rows * dim
+
+
+def matrix_blocks(place: str, rows: int, dim: int, block: int = 10_000) -> Iterator[np.ndarray]:
+    """Yield a matrix that a ``MatrixArchive`` holds at ``place``, ARK:OFFSET, ``block`` rows at a time."""
+    ark, _, offset = place.rpartition(":")
+    begin = int(offset) + len(_matrix_header(rows, dim, np.float32))
+    for first in range(0, rows, block):
+        count = min(block, rows - first)
+        yield np.fromfile(ark, "<f4", count * dim, offset=begin + 4 * first * dim).reshape(count, dim)
+
+
+def _matrix_header(rows: int, dim: int, dtype: type) -> bytes:
+    kind = b"D" if dtype == np.float64 else b"F"
+    return b"\0B" + kind + b"M \4" + struct.pack("<i", rows) + b"\4" + struct.pack("<i", dim)
+
+
+def _write_rows(file: IO[bytes], rows: np.ndarray) -> None:
+    file.write(np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).data)
+
+
 def _write_matrix(file: IO[bytes], matrix: np.ndarray) -> None:
     # kaldi_io's write_mat would turn the whole matrix to bytes first: twice the memory.
-    file.write(b"\0BFM \4" + struct.pack("<i", len(matrix)) + b"\4" + struct.pack("<i", matrix.shape[1]))
-    file.write(np.ascontiguousarray(matrix, "<f4").data)
+    file.write(_matrix_header(*matrix.shape, matrix.dtype.type))
+    _write_rows(file, matrix)
 
 
 def _read_matrix(file: IO[bytes]) -> np.ndarray:

@@ -67,7 +67,7 @@ class CPCFrames:
     Args:
         name: as reported, e.g. ``c`` or ``random``.
         model: the network, trained or not.
-        layer: ``c`` or ``z``.
+        layer: ``c``, ``z``, or ``both``: z and c side by side.
         window_samples: None carries the context through the utterance; a number starts it afresh, and the
             encoder's padding with it, every so many samples, as in pretraining.
         bf16: whether matrix products round their factors to bf16.
@@ -85,7 +85,7 @@ class CPCFrames:
             window_samples,
             bf16,
         )
-        self.dim = model.context.gru.hidden_size if layer == "c" else model.encoder.channels
+        self.dim = layer_dim(model, layer)
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
@@ -112,4 +112,12 @@ class CPCFrames:
                 return [frames.float() for frames in z]
             # The recurrence looks back only: what is padded behind an utterance cannot change it.
             c = self.model.context(pad_sequence(z, batch_first=True))[0]
-        return [c[i, : len(frames)].float() for i, frames in enumerate(z)]
+        if self.layer == "c":
+            return [c[i, : len(frames)].float() for i, frames in enumerate(z)]
+        return [torch.cat((frames.float(), c[i, : len(frames)]), -1) for i, frames in enumerate(z)]
+
+
+def layer_dim(model: CPC, layer: str) -> int:
+    """Values a frame of ``c``, ``z`` or ``both``."""
+    z, c = model.encoder.channels, model.context.gru.hidden_size
+    return {"z": z, "c": c, "both": z + c}[layer]

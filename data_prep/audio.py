@@ -1,8 +1,10 @@
-"""One audio file to mono int16 samples at 16 kHz; whatever soundfile reads (FLAC, WAV, OGG, MP3, ...)."""
+"""One audio file, or a stretch of it, to mono int16 samples at 16 kHz; whatever soundfile reads (FLAC, WAV, MP3, ...)."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from cpc_speech.packed import SAMPLE_RATE
 # Programs that stream a file cannot know its length when they write its header.
 UNKNOWN_LENGTH = 1 << 40  # samples; for FLAC libsndfile then gives 2^63 - 1
 STREAMED_WAV = 0x7FFF0000  # bytes; in WAV they declare this much or more
+_OVERSHOOT = 0.5  # s; extract-segments' --max-overshoot
 
 
 class AudioError(UserError):
@@ -54,38 +57,89 @@ def seconds(path: str | Path) -> float:
 
 
 def decode(path: str | Path) -> tuple[np.ndarray, AudioInfo]:
-    """Decode a whole file: (samples,) int16, mono, 16 kHz, and what it was.
+    """Decode a whole file: (samples,) int16, mono, 16 kHz, and what it was; see ``AudioReader``."""
+    with AudioReader(path) as reader:
+        blocks = list(reader.blocks(UNKNOWN_LENGTH))
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), reader.info
+
+
+class AudioReader:
+    """A file, or a stretch of one, block by block: mono int16 at 16 kHz, in memory that does not grow with its length.
 
     16-bit mono PCM at 16 kHz comes through bit for bit. Channels are averaged, other rates resampled
     (soxr, high quality), and what then lies outside the int16 range saturates.
 
+    Args:
+        start, end: of the stretch, in seconds; by default all of it. As in Kaldi's extract-segments, an ``end`` of −1
+            is the file's, and so is one that lies up to half a second behind it.
+
     Raises:
-        AudioError: not audio, cut short, empty, or with samples that are no numbers.
+        AudioError: not audio, empty, or nothing of it in this stretch; by ``blocks`` also: cut short, or with samples
+            that are no numbers.
     """
-    with _open(path) as file:
-        info = AudioInfo(file.samplerate, file.channels)
-        exact = info == (SAMPLE_RATE, 1) and file.subtype == "PCM_16"
-        try:
-            samples = file.read(dtype="int16" if exact else "float32")
-        except (soundfile.SoundFileError, RuntimeError) as error:
-            raise AudioError(path, f"damaged or cut short ({_reason(error)}); fetch it again") from error
-        if len(samples) != file.frames:
-            held = f"{len(samples):,} samples of the {file.frames:,} in its header"
-            raise AudioError(path, f"cut short: {held}; fetch it again")
-    if exact:
-        return samples, info
-    if info.channels > 1:
-        samples = samples.mean(axis=1)
-    if not np.isfinite(samples).all():
-        raise AudioError(path, "holds samples that are NaN or infinite; write it again from its source")
-    if info.sample_rate != SAMPLE_RATE:
-        librosa = require("librosa", "analysis")
-        rates = {"orig_sr": info.sample_rate, "target_sr": SAMPLE_RATE}
-        samples = librosa.resample(samples, **rates, res_type="soxr_hq")
-        if not len(samples):
-            raise AudioError(path, "too short to resample to 16 kHz; remove it")
-    # 32768 is libsndfile's own scale: a float that came from an int16 goes back to the same one.
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16), info
+
+    def __init__(self, path: str | Path, start: float = 0.0, end: float = -1.0) -> None:
+        self.path = path
+        self._file = _open(path)
+        rate, frames = self._file.samplerate, self._file.frames
+        self.info = AudioInfo(rate, self._file.channels)
+        self._first, last = round(start * rate), frames if end == -1 else round(end * rate)
+        if not 0 <= self._first < min(last, frames) or last > frames + rate * _OVERSHOOT:
+            self._file.close()
+            raise AudioError(path, f"lasts {frames / rate:.3f} s, so has nothing from {start:g} to {end:g} s")
+        self._frames = min(last, frames) - self._first  # at its own rate
+        self.num_samples = math.ceil(self._frames * SAMPLE_RATE / rate)  # at 16 kHz
+
+    def __enter__(self) -> AudioReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def blocks(self, size: int) -> Iterator[np.ndarray]:
+        """Yield all ``num_samples`` samples, (n,) int16 at a time, from ``size`` samples of the file each."""
+        if self.info == (SAMPLE_RATE, 1) and self._file.subtype == "PCM_16":
+            yield from self._read(size, "int16")
+            return
+        mono = self._mono(size)
+        for samples in mono if self.info.sample_rate == SAMPLE_RATE else self._resampled(mono):
+            # 32768 is libsndfile's own scale: a float that came from an int16 goes back to the same one.
+            yield np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+
+    def _resampled(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        soxr = require("soxr", "analysis")
+        resampler = soxr.ResampleStream(self.info.sample_rate, SAMPLE_RATE, 1, quality="HQ")
+        due = self.num_samples  # of which soxr may round the last one off: it is silence then, as librosa has it
+        for block in blocks:
+            resampled = resampler.resample_chunk(block)[:due]
+            due -= len(resampled)
+            yield resampled
+        rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)[:due]
+        yield np.pad(rest, (0, due - len(rest)))
+
+    def _mono(self, size: int) -> Iterator[np.ndarray]:
+        for samples in self._read(size, "float32"):
+            if self.info.channels > 1:
+                samples = samples.mean(axis=1)
+            if not np.isfinite(samples).all():
+                raise AudioError(self.path, "holds samples that are NaN or infinite; write it again from its source")
+            yield samples
+
+    def _read(self, size: int, dtype: str) -> Iterator[np.ndarray]:
+        """The stretch as it is in the file: (n,) or (n, channels)."""
+        if self._first:
+            self._file.seek(self._first)
+        left = self._frames
+        while left:
+            try:
+                samples = self._file.read(min(size, left), dtype=dtype)
+            except (soundfile.SoundFileError, RuntimeError) as error:
+                raise AudioError(self.path, f"damaged or cut short ({_reason(error)}); fetch it again") from error
+            if not len(samples):
+                held = f"{self._first + self._frames - left:,} samples of the {self._file.frames:,} in its header"
+                raise AudioError(self.path, f"cut short: {held}; fetch it again")
+            left -= len(samples)
+            yield samples
 
 
 def _open(path: str | Path) -> soundfile.SoundFile:

@@ -1,0 +1,73 @@
+"""Frames of audio that is still being recorded: samples go in as they come, frames come out.
+
+    stream = Stream(model)
+    for samples in microphone:           # any number of them, 16 kHz, in [-1, 1]
+        frames = stream.push(samples)    # (m, D): those that are now decided, none while it waits for more
+    frames = stream.flush()              # the last one, as at a file's end
+
+They are those of the whole recording at once, up to the rounding of fp32, whatever the pieces: frame t sees the samples
+160·t − 153 … 160·t + 311 (see ``Encoder.long``) and, in c, the recurrent state that is carried along.
+
+Latency: frame t comes out with sample 160·t + 319, the last of frame t + 1; 20 ms after the frame began, 15 ms after its
+centre, at most 10 ms of which are waiting (312 samples would do, but whole frames keep it simple). Cost: a push that
+completes m frames encodes m + 2, one more at either side, whose edges are padding; so 10 ms at a time costs three times
+the encoder of a long push, 40 ms 1.5 times. The recurrence is never repeated.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cpc_speech.model import CPC, HOP
+from cpc_speech.representations import layer_dim
+
+
+class Stream:
+    """One recording, or one after another: after ``flush`` it begins anew.
+
+    Args:
+        layer: ``c``, the context; ``z``, the encoder; ``both``, z and c side by side.
+        bf16: whether matrix products round their factors to bf16.
+    """
+
+    def __init__(self, model: CPC, layer: str = "c", bf16: bool = False) -> None:
+        self.model, self.layer, self.bf16 = model.eval(), layer, bf16
+        self.dim = layer_dim(model, layer)
+        self._device = next(model.parameters()).device
+        self._begin()
+
+    def _begin(self) -> None:
+        self._waiting = torch.empty(0, device=self._device)  # samples that a frame to come still sees
+        self._known = 0  # frames at the start of these that have come out before: 0 or, once there are any, 1
+        self._state = None
+
+    def push(self, samples: Tensor | np.ndarray) -> Tensor:
+        """Samples (n,) in [−1, 1], n ≥ 0 → the frames (m, D) float32 that are complete with them."""
+        samples = torch.as_tensor(samples, dtype=torch.float32, device=self._device)
+        if samples.ndim != 1:
+            raise ValueError(f"samples (n,) of one channel are wanted, not {tuple(samples.shape)}")
+        self._waiting = torch.cat((self._waiting, samples))
+        return self._frames(len(self._waiting) // HOP - 1)
+
+    def flush(self) -> Tensor:
+        """The frame, if any, that waited for the one after it: (1, D) or (0, D). Samples behind it are no whole frame
+        and give none."""
+        frames = self._frames(len(self._waiting) // HOP)
+        self._begin()
+        return frames
+
+    @torch.no_grad()
+    def _frames(self, end: int) -> Tensor:
+        """Those before frame ``end`` of the waiting samples that have not come out yet."""
+        if end <= self._known:
+            return torch.empty(0, self.dim, device=self._device)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.bf16):
+            z = frames = self.model.encoder.long(self._waiting)[None, self._known : end].float()
+            if self.layer != "z":
+                c, self._state = self.model.context(z, self._state)
+                frames = c if self.layer == "c" else torch.cat((z, c), -1)
+        self._waiting = self._waiting[(end - 1) * HOP :].clone()
+        self._known = 1
+        return frames[0]

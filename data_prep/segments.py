@@ -1,0 +1,117 @@
+"""What there is to hear: the utterances of a Kaldi data directory, of a folder of audio, or of a list of files."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cpc_speech.datadir import read_table
+from cpc_speech.errors import UserError
+from data_prep.audio import AudioError, wav_path
+from data_prep.corpus import refuse
+from data_prep.folder import SUFFIXES, find_audio
+
+
+class Segment(NamedTuple):
+    """An utterance: a stretch of a recording, or all of it."""
+
+    utterance: str
+    speaker: str
+    recording: str  # its key in wav.scp
+    entry: str  # what wav.scp says of it
+    start: float = 0.0  # s
+    end: float = -1.0  # s; −1: to the recording's end
+
+    @property
+    def path(self) -> str:
+        return wav_path(self.entry)
+
+
+def read_segments(inputs: Sequence[Path]) -> list[Segment]:
+    """The utterances of ``inputs``, in C order of their ids.
+
+    One folder with a wav.scp is a Kaldi data directory, whose ``segments`` and ``utt2spk`` are taken over where there
+    are any. Of any other folder every audio file is an utterance with id and speaker as ``data_prep.folder`` makes
+    them from the path; a file given by itself is an utterance and a speaker of its name, without what follows the
+    last dot.
+
+    Raises:
+        UserError: nothing there, or all that is wrong with it at once; the audio itself is not looked at.
+    """
+    if len(inputs) == 1 and (inputs[0] / "wav.scp").exists():
+        segments, problems = _kaldi(inputs[0])
+    else:
+        segments, problems = _files(inputs)
+    place = ", ".join(map(str, inputs[:3])) + (", ..." if len(inputs) > 3 else "")
+    refuse(problems, place)
+    if not segments:
+        raise UserError(f"{place}: no audio here ({', '.join(sorted(SUFFIXES))})")
+    return sorted(segments)
+
+
+def _kaldi(folder: Path) -> tuple[list[Segment], list[str]]:
+    wavs = read_table(folder / "wav.scp")
+    problems = []
+    for recording, entry in wavs.items():
+        try:
+            wav_path(entry)
+        except AudioError as error:
+            problems.append(f"{folder / 'wav.scp'}: {recording}: {error}")
+    cut = (folder / "segments").exists()
+    utterances = read_table(folder / "segments") if cut else {key: f"{key} 0 -1" for key in wavs}
+    with_speakers = (folder / "utt2spk").exists()
+    speakers = read_table(folder / "utt2spk") if with_speakers else {key: key for key in utterances}
+    for utterance in sorted(speakers.keys() - utterances.keys()):
+        problems.append(f"{folder / 'utt2spk'}: {utterance} is not in {'segments' if cut else 'wav.scp'}; remove it")
+    segments = []
+    for utterance, stretch in utterances.items():
+        recording, times = stretch.partition(" ")[0], _times(stretch)
+        if not speakers.get(utterance):
+            problems.append(f"{folder / 'utt2spk'}: {utterance} has no speaker; add it")
+        elif times is None:
+            problems.append(f"{folder / 'segments'}: {utterance}: {stretch!r} is no `recording start end` in seconds")
+        elif recording not in wavs:
+            problems.append(f"{folder / 'segments'}: {utterance}: {recording} is not in wav.scp; add it")
+        else:
+            segments.append(Segment(utterance, speakers[utterance], recording, wavs[recording], *times))
+    return segments, problems
+
+
+def _times(stretch: str) -> tuple[float, float] | None:
+    """``recording start end`` → start, end in seconds; None where it is something else."""
+    try:
+        _, *fields = stretch.split()
+        start, end = map(float, fields)
+    except ValueError:
+        return None
+    return (start, end) if start >= 0 and math.isfinite(end) and (end > start or end == -1) else None
+
+
+def _files(inputs: Sequence[Path]) -> tuple[list[Segment], list[str]]:
+    found: dict[str, Segment] = {}
+    problems: list[str] = []
+    for utterance, path, speaker in _found(inputs, problems):
+        if utterance in found:
+            other = found[utterance].entry
+            problems.append(f"{path}: {other} gives the same id {utterance}; rename one of the two")
+        else:
+            found[utterance] = Segment(utterance, speaker, utterance, path)
+    return list(found.values()), problems
+
+
+def _found(inputs: Sequence[Path], problems: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Utterance, absolute path and speaker of each file; what is wrong is added to ``problems``."""
+    for given in inputs:
+        place = Path(os.path.abspath(given))
+        if not place.exists():
+            problems.append(f"{given}: no such file or folder")
+        elif place.is_dir():
+            below, wrong = find_audio(place)
+            problems += wrong
+            yield from ((utterance, *found) for utterance, found in below.items())
+        else:
+            name = "-".join(place.stem.split())
+            yield name, str(place), name
