@@ -3,13 +3,13 @@ passed over."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from cpc_speech.config import Config, load_config
 from cpc_speech.errors import UserError
@@ -23,7 +23,7 @@ def build_model(config: Config) -> CPC:
     """An untrained model, its initialisation decided by the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return CPC(config.channels, config.context_dim, config.steps)
+        return CPC(**config.architecture)
 
 
 def save(exp: Path, state: dict[str, Any], keep: int) -> Path:
@@ -115,9 +115,9 @@ def settle_config(exp: Path, config: Config) -> None:
         with atomic_write(path) as file:
             file.write(config.dump())
         return
-    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(config.dump())
+    before, now = dataclasses.asdict(load_config([path])), dataclasses.asdict(config)  # an older file lacks later keys
     may_change = {"log_every", "dev_every", "checkpoint_every", "keep_checkpoints"}
-    changed = [f"{key} {before.get(key)!r} → {now[key]!r}" for key in now if before.get(key) != now[key]]
+    changed = [f"{key} {before[key]!r} → {now[key]!r}" for key in now if before[key] != now[key]]
     if [change for change in changed if change.split()[0] not in may_change]:
         raise UserError(
             f"{exp} was begun with another configuration ({'; '.join(changed)}); take another --exp or remove it"

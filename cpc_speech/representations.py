@@ -14,7 +14,8 @@ import torchaudio
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cpc_speech.model import CPC, HOP
+from cpc_speech.errors import UserError
+from cpc_speech.model import CPC, HOP, State
 
 
 class Representation(Protocol):
@@ -62,15 +63,19 @@ class MFCC:
 
 
 class CPCFrames:
-    """c_t or z_t of a CPC model.
+    """c_t, z_t or both of a CPC model.
 
     Args:
         name: as reported, e.g. ``c`` or ``random``.
         model: the network, trained or not.
-        layer: ``c``, ``z``, or ``both``: z and c side by side.
+        layer: ``c``; ``z``; ``both``, z and c side by side; or ``c1``, ``c2``, ... for the output of that layer of the
+            context, the last being ``c``.
         window_samples: None carries the context through the utterance; a number starts it afresh, and the
             encoder's padding with it, every so many samples, as in pretraining.
         bf16: whether matrix products round their factors to bf16.
+
+    Raises:
+        UserError: the network has no such layer.
     """
 
     hop = HOP
@@ -78,14 +83,15 @@ class CPCFrames:
     def __init__(
         self, name: str, model: CPC, layer: str = "c", window_samples: int | None = None, bf16: bool = True
     ) -> None:
-        self.name, self.model, self.layer, self.window_samples, self.bf16 = (
-            name,
-            model.eval(),
-            layer,
-            window_samples,
-            bf16,
-        )
-        self.dim = layer_dim(model, layer)
+        rnn = model.context.rnn
+        layers = ["z", "c", "both", *(f"c{depth}" for depth in range(1, rnn.num_layers + 1))]
+        if layer not in layers:
+            raise UserError(f"layer {layer!r}: the network has {', '.join(layers)}")
+        if layer[1:].isdecimal():
+            model, layer = model.truncated(int(layer[1:])), "c"
+        self.name, self.model, self.window_samples, self.bf16 = name, model.eval(), window_samples, bf16
+        self.layer = layer
+        self.dim = (layer != "c") * model.encoder.channels + (layer != "z") * rnn.hidden_size
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
@@ -108,16 +114,13 @@ class CPCFrames:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             # One by one: at an utterance's end every convolution pads its own input, which no batch padding equals.
             z = [self.model.encoder.long(waveform.to(device)) for waveform in waveforms]
-            if self.layer == "z":
-                return [frames.float() for frames in z]
             # The recurrence looks back only: what is padded behind an utterance cannot change it.
-            c = self.model.context(pad_sequence(z, batch_first=True))[0]
-        if self.layer == "c":
-            return [c[i, : len(frames)].float() for i, frames in enumerate(z)]
-        return [torch.cat((frames.float(), c[i, : len(frames)]), -1) for i, frames in enumerate(z)]
+            frames = self.of_encoded(pad_sequence(z, batch_first=True))[0]
+        return [frames[i, : len(own)] for i, own in enumerate(z)]
 
-
-def layer_dim(model: CPC, layer: str) -> int:
-    """Values a frame of ``c``, ``z`` or ``both``."""
-    z, c = model.encoder.channels, model.context.gru.hidden_size
-    return {"z": z, "c": c, "both": z + c}[layer]
+    def of_encoded(self, z: Tensor, state: State | None = None) -> tuple[Tensor, State | None]:
+        """z (B, T, C), the recurrence's state before it → frames (B, T, D) float32, the state after it."""
+        if self.layer == "z":
+            return z.float(), None
+        c, state = self.model.context(z, state)
+        return c if self.layer == "c" else torch.cat((z.float(), c), -1), state

@@ -1,17 +1,17 @@
 """Frames of audio that is still being recorded: samples go in as they come, frames come out.
 
-    stream = Stream(model)
+    stream = cpc_speech.load("exp/same_speaker").stream()
     for samples in microphone:           # any number of them, 16 kHz, in [-1, 1]
-        frames = stream.push(samples)    # (m, D): those that are now decided, none while it waits for more
+        frames = stream.push(samples)    # (m, D): those that are now decided; often none
     frames = stream.flush()              # the last one, as at a file's end
 
 They are those of the whole recording at once, up to the rounding of fp32, whatever the pieces: frame t sees the samples
 160·t − 153 … 160·t + 311 (see ``Encoder.long``) and, in c, the recurrent state that is carried along.
 
-Latency: frame t comes out with sample 160·t + 319, the last of frame t + 1; 20 ms after the frame began, 15 ms after its
-centre, at most 10 ms of which are waiting (312 samples would do, but whole frames keep it simple). Cost: a push that
-completes m frames encodes m + 2, one more at either side, whose edges are padding; so 10 ms at a time costs three times
-the encoder of a long push, 40 ms 1.5 times. The recurrence is never repeated.
+Latency: frame t comes out with sample 160·t + 319, the last of frame t + 1: 20 ms after the frame's start, 15 ms after
+its centre. (Its last sample is 0.5 ms before that.) Cost: a push that completes m frames encodes m + 2, one more at
+either side whose edges are padding: three times the encoder's work for 10 ms at a time, 1.5 times for 40 ms, 1.02 times
+for a second. The recurrence is never repeated. No more than 20 ms of audio are kept.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpc_speech.model import CPC, HOP
-from cpc_speech.representations import layer_dim
+from cpc_speech.model import HOP, State
+from cpc_speech.representations import CPCFrames
 
 
 class Stream:
     """One recording, or one after another: after ``flush`` it begins anew.
 
     Args:
-        layer: ``c``, the context; ``z``, the encoder; ``both``, z and c side by side.
-        bf16: whether matrix products round their factors to bf16.
+        representation: which layer of which model, and in which precision; its context must be carried
+            (``window_samples=None``).
     """
 
-    def __init__(self, model: CPC, layer: str = "c", bf16: bool = False) -> None:
-        self.model, self.layer, self.bf16 = model.eval(), layer, bf16
-        self.dim = layer_dim(model, layer)
-        self._device = next(model.parameters()).device
+    def __init__(self, representation: CPCFrames) -> None:
+        if representation.window_samples is not None:
+            raise ValueError("a stream carries its context; window_samples must be None")
+        self.representation, self.dim = representation, representation.dim
+        self._device = next(representation.model.parameters()).device
         self._begin()
 
     def _begin(self) -> None:
         self._waiting = torch.empty(0, device=self._device)  # samples that a frame to come still sees
         self._known = 0  # frames at the start of these that have come out before: 0 or, once there are any, 1
-        self._state = None
+        self._state: State | None = None
 
     def push(self, samples: Tensor | np.ndarray) -> Tensor:
         """Samples (n,) in [−1, 1], n ≥ 0 → the frames (m, D) float32 that are complete with them."""
@@ -63,11 +64,10 @@ class Stream:
         """Those before frame ``end`` of the waiting samples that have not come out yet."""
         if end <= self._known:
             return torch.empty(0, self.dim, device=self._device)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.bf16):
-            z = frames = self.model.encoder.long(self._waiting)[None, self._known : end].float()
-            if self.layer != "z":
-                c, self._state = self.model.context(z, self._state)
-                frames = c if self.layer == "c" else torch.cat((z, c), -1)
+        model = self.representation.model
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.representation.bf16):
+            z = model.encoder.long(self._waiting)[None, self._known : end]
+            frames, self._state = self.representation.of_encoded(z, self._state)
         self._waiting = self._waiting[(end - 1) * HOP :].clone()
         self._known = 1
         return frames[0]

@@ -130,7 +130,7 @@ def test_parameters_are_those_of_conv1d() -> None:
 def test_paper_sizes() -> None:
     model = CPC()
     assert sum(p.numel() for p in model.encoder.parameters() if p.dim() > 1) == 512 * 10 + 512 * 512 * (8 + 4 + 4 + 4)
-    assert model.context.gru.num_layers == 1 and model.context.gru.hidden_size == 256
+    assert model.context.rnn.num_layers == 1 and model.context.rnn.hidden_size == 256
     assert [(n, tuple(p.shape)) for n, p in model.predictors.named_parameters()] == [
         (f"{k}.weight", (512, 256)) for k in range(12)
     ]
