@@ -151,7 +151,8 @@ def _write_rows(file: IO[bytes], rows: np.ndarray) -> None:
 
 def _write_matrix(file: IO[bytes], matrix: np.ndarray) -> None:
     # kaldi_io's write_mat would turn the whole matrix to bytes first: twice the memory.
-    file.write(_matrix_header(*matrix.shape, matrix.dtype.type))
+    rows, dim = matrix.shape
+    file.write(_matrix_header(rows, dim, matrix.dtype.type))
     _write_rows(file, matrix)
 
 

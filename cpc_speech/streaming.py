@@ -36,17 +36,17 @@ class Stream:
         if representation.window_samples is not None:
             raise ValueError("a stream carries its context; window_samples must be None")
         self.representation, self.dim = representation, representation.dim
-        self._device = next(representation.model.parameters()).device
+        self.device = next(representation.model.parameters()).device
         self._begin()
 
     def _begin(self) -> None:
-        self._waiting = torch.empty(0, device=self._device)  # samples that a frame to come still sees
+        self._waiting = torch.empty(0, device=self.device)  # samples that a frame to come still sees
         self._known = 0  # frames at the start of these that have come out before: 0 or, once there are any, 1
         self._state: State | None = None
 
     def push(self, samples: Tensor | np.ndarray) -> Tensor:
         """Samples (n,) in [−1, 1], n ≥ 0 → the frames (m, D) float32 that are complete with them."""
-        samples = torch.as_tensor(samples, dtype=torch.float32, device=self._device)
+        samples = torch.as_tensor(samples, dtype=torch.float32, device=self.device)
         if samples.ndim != 1:
             raise ValueError(f"samples (n,) of one channel are wanted, not {tuple(samples.shape)}")
         self._waiting = torch.cat((self._waiting, samples))
@@ -63,9 +63,9 @@ class Stream:
     def _frames(self, end: int) -> Tensor:
         """Those before frame ``end`` of the waiting samples that have not come out yet."""
         if end <= self._known:
-            return torch.empty(0, self.dim, device=self._device)
+            return torch.empty(0, self.dim, device=self.device)
         model = self.representation.model
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.representation.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.representation.bf16):
             z = model.encoder.long(self._waiting)[None, self._known : end]
             frames, self._state = self.representation.of_encoded(z, self._state)
         self._waiting = self._waiting[(end - 1) * HOP :].clone()

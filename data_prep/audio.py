@@ -1,4 +1,4 @@
-"""One audio file, or a stretch of it, to mono int16 samples at 16 kHz; whatever soundfile reads (FLAC, WAV, MP3, ...)."""
+"""One audio file, or a stretch of it, to mono int16 samples at 16 kHz; all that soundfile reads (FLAC, WAV, MP3, ...)."""
 
 from __future__ import annotations
 
@@ -86,9 +86,12 @@ class AudioReader:
         self._first, last = round(start * rate), frames if end == -1 else round(end * rate)
         if not 0 <= self._first < min(last, frames) or last > frames + rate * _OVERSHOOT:
             self._file.close()
-            raise AudioError(path, f"lasts {frames / rate:.3f} s, so has nothing from {start:g} to {end:g} s")
-        self._frames = min(last, frames) - self._first  # at its own rate
-        self.num_samples = math.ceil(self._frames * SAMPLE_RATE / rate)  # at 16 kHz
+            stretch = f"{start:g} s to " + ("its end" if end == -1 else f"{end:g} s")
+            raise AudioError(path, f"lasts {frames / rate:.3f} s, so it has no stretch from {stretch}")
+        self.length = frames  # of the file, at its own rate
+        self._frames = min(last, frames) - self._first  # of the stretch
+        self.seconds = self._frames / rate
+        self.num_samples = math.ceil(self._frames * SAMPLE_RATE / rate)  # of the stretch, at 16 kHz
 
     def __enter__(self) -> AudioReader:
         return self

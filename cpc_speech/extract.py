@@ -1,0 +1,234 @@
+"""Features of other people's audio for other people's recognisers.
+
+    cpc-speech extract exp/same_speaker data/dev data/dev_same_speaker          # a Kaldi data directory to another
+    cpc-speech extract exp/same_speaker recordings/ features/ --format npy
+    cpc-speech extract exp/same_speaker data/train feats --nj 4 --job 3         # the third part of four; any order
+    torchrun --nproc-per-node 4 -m cpc_speech extract exp/same_speaker data/train feats    # the same, all four
+
+Reads a Kaldi data directory (wav.scp, segments, utt2spk), folders of audio, or audio files, of any length in constant
+memory; whatever soundfile reads, at any rate (resampled to 16 kHz), channels averaged. Killed, it goes on where it was,
+and leaves the same archive. What cannot be used is listed in OUT/feats.dropped with the reason, and is an error at the
+end unless --max-dropped allows it; the rest is written nevertheless, and the same command tries the dropped ones again.
+docs/features.md has each format and how toolkits read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cpc_speech import machine
+from cpc_speech.errors import UserError, require, run
+from cpc_speech.feature_dir import CMVN, DROPPED, FORMATS, Store, check_names, make_store, write_tables
+from cpc_speech.features import batches_by_length
+from cpc_speech.files import atomic_write
+from cpc_speech.journal import Journal, read_journal
+from cpc_speech.loader import waveform
+from cpc_speech.model import CPC
+from cpc_speech.pools import BLOCK, Heard, ahead, pools
+from cpc_speech.pretrained import read
+from cpc_speech.representations import CPCFrames
+from cpc_speech.streaming import Stream
+from data_prep.audio import AudioError, AudioReader
+from data_prep.segments import Segment, read_segments
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the frames depend on: kept in OUT/extract.json, so that one folder never holds features of two kinds."""
+
+    weights: str  # digest
+    layer: str
+    depth: int
+    precision: str
+    frames: str
+    format: str
+    nj: int
+    utterances: str  # digest of their ids, recordings and times
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="experiment, exported model or checkpoint: what cpc_speech.load takes")
+    parser.add_argument("input", nargs="+", type=Path, help="Kaldi data directory, folders of audio, or audio files")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--format", choices=FORMATS, default="kaldi")
+    parser.add_argument("--layer", choices=("c", "z", "both"), default="c",
+                        help="context (default), encoder, or z and c side by side")  # fmt: skip
+    parser.add_argument("--depth", type=int, help="take the context's layer number DEPTH for c; default: the last")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of an experiment")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the encoder's products")
+    parser.add_argument("--frames", choices=("exact", "pad"),
+                        help="exact: one a whole 160 samples; pad: repeat the last where lhotse rounds up, and the "
+                        "default for it")  # fmt: skip
+    parser.add_argument("--cmvn", choices=CMVN, help="Kaldi's statistics, one matrix each, in cmvn.{ark,scp}")
+    parser.add_argument("--max-dropped", type=int, default=0, metavar="N", help="utterances that may be left out")
+    parser.add_argument("--nj", type=int, default=1, help="parts that the utterances are shared out to")
+    parser.add_argument("--job", type=int, help="which part this process does, from 1; who ends last joins them")
+    args = parser.parse_args(argv)
+    if args.job is None and "RANK" in os.environ:  # torchrun's
+        args.nj, args.job = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]) + 1
+    if args.job is None and args.nj != 1:
+        parser.error("--nj wants --job")
+    args.job = args.job or 1
+    if not 1 <= args.job <= args.nj:
+        parser.error("--job goes from 1 to --nj")
+    if args.cmvn and args.format != "kaldi":
+        parser.error("--cmvn is Kaldi's: it wants --format kaldi")
+    if args.format == "lhotse":
+        require("lhotse", "lhotse")  # not only after hours
+    extract(args)
+
+
+def extract(args: argparse.Namespace) -> None:
+    """Do one job of ``main``'s command line and, where the others are done, what joins them."""
+    out: Path = args.out
+    if out.resolve() in [path.resolve() for path in args.input]:
+        raise UserError(f"{out}: OUT must be another folder than the one that is read")
+    segments = read_segments(args.input)
+    if args.format != "kaldi":
+        check_names(segments)
+    source = args.input[0] if (args.input[0] / "wav.scp").exists() else None
+    model = read(args.model, args.which).model
+    layers = model.context.rnn.num_layers
+    if args.depth is not None:
+        if not 1 <= args.depth <= layers:
+            raise UserError(f"{args.model}: the context has layers 1 to {layers}, so no --depth {args.depth}")
+        model = model.truncated(args.depth)
+    frames = args.frames or ("pad" if args.format == "lhotse" else "exact")
+    options = Options(
+        digest_of(model), args.layer, args.depth or layers, args.precision, frames, args.format, args.nj,
+        hashlib.sha256(repr([tuple(segment) for segment in segments]).encode()).hexdigest(),
+    )  # fmt: skip
+    settle(out, options, args.model)
+
+    machine.set_up(args.precision)
+    model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else "cpu")
+    representation = CPCFrames(args.layer, model, args.layer, bf16=args.precision == "bf16")
+    parts = [[segments[i] for i in part] for part in np.array_split(np.arange(len(segments)), args.nj)]
+    suffixes = [f".{job}" if args.nj > 1 else "" for job in range(1, args.nj + 1)]
+    part, suffix = parts[args.job - 1], suffixes[args.job - 1]
+    with closing(Journal(out / f"extract{suffix}.jsonl")) as journal:
+        with closing(make_store(out, args.format, f"feats{suffix}.ark", journal.records, representation.dim)) as store:
+            represent_all(part, representation, store, journal, frames == "pad")
+
+    records = {key: value for suffix in suffixes for key, value in read_journal(out / f"extract{suffix}.jsonl").items()}
+    if missing := len(segments) - len(records):
+        log.info("%s: this part is done; %d utterances of the others are not yet", out, missing)
+        return
+    dropped = write_tables(out, source, segments, records, args.format, representation.dim, args.cmvn)
+    log.info("%s: features of %d utterances, %d dropped", out, len(segments) - len(dropped), len(dropped))
+    if len(dropped) > args.max_dropped:
+        first = "\n  ".join(f"{utterance}: {dropped[utterance]}" for utterance in sorted(dropped)[:10])
+        raise UserError(
+            f"{len(dropped)} of {len(segments)} utterances gave no features, listed in {out / DROPPED}:\n  {first}\n"
+            f"The others are written. Mend these and run the same command again, or accept it: "
+            f"--max-dropped {len(dropped)}"
+        )
+
+
+def settle(out: Path, options: Options, model: str) -> None:
+    """Write ``out/extract.json``, or check that what is in ``out`` was made with the same options.
+
+    Raises:
+        UserError: it was not; every difference is named.
+    """
+    path, now = out / "extract.json", dataclasses.asdict(options)
+    if not path.exists():
+        with atomic_write(path) as file:
+            json.dump({"model": model, **now}, file, indent=2)
+            file.write("\n")
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if changed := [f"{key} was {before.get(key)}, is {now[key]}" for key in now if before.get(key) != now[key]]:
+        raise UserError(f"{out} holds other features ({'; '.join(changed)}); take another OUT, or remove it")
+
+
+def digest_of(model: CPC) -> str:
+    """SHA-256 of the weights that frames come from, whatever file they were in."""
+    digest = hashlib.sha256()
+    for part in (model.encoder, model.context):
+        for name, tensor in sorted(part.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def represent_all(
+    segments: Sequence[Segment], representation: CPCFrames, store: Store, journal: Journal, pad: bool
+) -> None:
+    """Write the frames of all that the journal does not know yet; what was dropped before is tried again."""
+    again = [s for s in segments if "dropped" in journal.records.get(s.utterance, {})]
+    todo = [s for s in segments if s.utterance not in journal.records]
+    done = len(segments) - len(again) - len(todo)
+    with tqdm(total=len(segments), initial=done, unit="utt", desc="features", dynamic_ncols=True) as progress:
+        for pool in ahead(chain(pools(again, pad), pools(todo, pad))):
+            journal_of_pool = []
+            for heard, frames in represent(pool, representation):
+                journal_of_pool.append((heard.segment.utterance, _write(heard, frames, store, representation.dim)))
+            store.sync()
+            journal.add(journal_of_pool)
+            progress.update(len(pool))
+
+
+def represent(pool: Sequence[Heard], representation: CPCFrames) -> Iterator[tuple[Heard, Iterable[Tensor]]]:
+    """Each utterance with its frames, (T_i, D) float32, in as many pieces as it takes."""
+    device = next(representation.model.parameters()).device
+    held = {heard.segment.utterance: heard.samples for heard in pool if heard.samples is not None}
+    names = list(held)
+    frames: dict[str, Tensor] = {}
+    for batch in batches_by_length(np.array([len(samples) for samples in held.values()])):
+        waveforms = [waveform(torch.from_numpy(held[names[i]]), device) for i in batch]
+        frames |= {names[i]: rows for i, rows in zip(batch, representation(waveforms))}
+    for heard in pool:
+        name = heard.segment.utterance
+        yield heard, [frames.pop(name)] if name in frames else _streamed(heard, representation)
+
+
+def _streamed(heard: Heard, representation: CPCFrames) -> Iterator[Tensor]:
+    segment, stream = heard.segment, Stream(representation)
+    with AudioReader(segment.path, segment.start, segment.end) as reader:
+        for samples in ahead(reader.blocks(BLOCK)):
+            yield stream.push(waveform(torch.from_numpy(samples), stream.device))
+    yield stream.flush()
+
+
+def _write(heard: Heard, frames: Iterable[Tensor], store: Store, dim: int) -> dict[str, Any]:
+    """Write an utterance, its last frame repeated where more are due; returns where, or why not, for the journal."""
+    if "dropped" in heard.record:
+        return heard.record
+    path, due, last = heard.segment.path, heard.record["frames"], np.empty((0, dim), np.float32)
+    try:
+        with store.matrix(heard.segment, due, dim) as write:
+            for block in frames:
+                rows = block.cpu().numpy()
+                if not np.isfinite(rows).all():
+                    raise AudioError(path, "gives frames that are not finite; is its model sound?")
+                write(rows)
+                due -= len(rows)
+                last = rows[-1:] if len(rows) else last
+            if due > 0:
+                write(last.repeat(due, 0))
+    except AudioError as error:
+        return {"dropped": str(error)}
+    return {**heard.record, "place": store.place}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,163 @@
+"""A folder of features as other toolkits read it: matrices, written in constant memory, and the tables beside them.
+
+``kaldi``: a Kaldi data directory with feats.scp. ``npy``: ``npy/<speaker>/<utterance>.npy``, (T, D) float32, and
+npy.scp. ``lhotse``: the same files, and manifests of lhotse (see ``cpc_speech.lhotse_manifests``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from cpc_speech.datadir import read_table, write_table
+from cpc_speech.errors import UserError
+from cpc_speech.files import atomic_write
+from cpc_speech.kaldi import MatrixArchive, matrix_blocks, matrix_bytes, write_double_matrices
+from data_prep.segments import Segment
+
+FORMATS = ("kaldi", "npy", "lhotse")
+CMVN = ("speaker", "utterance")
+DROPPED = "feats.dropped"
+FRAME_SHIFT = 0.01  # s: 160 samples of 16 kHz
+_BY_UTTERANCE = ("text", "utt2lang", "utt2uniq", "utt2category")  # Kaldi's tables that are copied where there are any
+_BY_SPEAKER = ("spk2gender",)
+
+Write = Callable[[np.ndarray], None]
+Records = Mapping[str, Mapping[str, Any]]  # utterance -> what became of it: "place" and "frames", or "dropped"
+
+
+class Store(Protocol):
+    """Takes one matrix after the other; ``place`` is where the last one is, seen from the folder."""
+
+    place: str
+
+    def matrix(self, segment: Segment, frames: int, dim: int) -> Any:
+        """A context manager that gives a function to write all rows with; an exception leaves nothing."""
+
+    def sync(self) -> None:
+        """Have all of it on disk."""
+
+    def close(self) -> None: ...
+
+
+class KaldiStore:
+    """One archive; what of it stands behind the last of ``records``, a kill left there."""
+
+    def __init__(self, out: Path, name: str, records: Records, dim: int) -> None:
+        held = [record for record in records.values() if "place" in record]
+        ends = (_offset(record["place"]) + matrix_bytes(record["frames"], dim) for record in held)
+        self._name, self._archive = name, MatrixArchive(out / name, max(ends, default=0))
+        self.sync, self.close = self._archive.sync, self._archive.close
+        self.place = ""
+
+    @contextmanager
+    def matrix(self, segment: Segment, frames: int, dim: int) -> Iterator[Write]:
+        with self._archive.matrix(segment.utterance, frames, dim) as write:
+            yield write
+        self.place = f"{self._name}:{self._archive.begin}"
+
+
+class NumpyStore:
+    """A file an utterance."""
+
+    def __init__(self, out: Path) -> None:
+        self._out, self.place = out, ""
+
+    @contextmanager
+    def matrix(self, segment: Segment, frames: int, dim: int) -> Iterator[Write]:
+        place = f"npy/{segment.speaker}/{segment.utterance}.npy"
+        with atomic_write(self._out / place, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (frames, dim)})
+            yield lambda rows: _write(file, rows)
+        self.place = place
+
+    def sync(self) -> None:
+        """Each file was, before it got its name."""
+
+    def close(self) -> None:
+        """Each file is."""
+
+
+def _write(file: IO[bytes], rows: np.ndarray) -> None:
+    file.write(np.ascontiguousarray(rows, "<f4").data)
+
+
+def make_store(out: Path, form: str, name: str, records: Records, dim: int) -> Store:
+    """Where features of this format go, in Kaldi's to an archive called ``name``; it goes on behind ``records``."""
+    return KaldiStore(out, name, records, dim) if form == "kaldi" else NumpyStore(out)
+
+
+def check_names(segments: Sequence[Segment]) -> None:
+    """Raise UserError where an id cannot be the name of a file."""
+    wrong = [segment.utterance for segment in segments if "/" in segment.speaker + segment.utterance]
+    if wrong:
+        raise UserError(f"{len(wrong)} ids contain a slash, first {wrong[0]}: take --format kaldi, or rename them")
+
+
+def write_tables(
+    out: Path, source: Path | None, segments: Sequence[Segment], records: Records, form: str, dim: int, cmvn: str | None
+) -> dict[str, str]:
+    """Write all but the matrices; last the index of them, feats.scp or npy.scp. Returns who was dropped, and why.
+
+    Args:
+        source: the Kaldi data directory that was read, if it was one, whose further tables are copied.
+    """
+    kept = {segment.utterance: segment for segment in segments if "place" in records[segment.utterance]}
+    dropped = {utterance: record["dropped"] for utterance, record in records.items() if "dropped" in record}
+    places = {utterance: f"{out.resolve()}/{records[utterance]['place']}" for utterance in kept}
+    frames = {utterance: records[utterance]["frames"] for utterance in kept}
+    speakers: dict[str, list[str]] = {}
+    for utterance in sorted(kept):
+        speakers.setdefault(kept[utterance].speaker, []).append(utterance)
+
+    index = out / ("feats.scp" if form == "kaldi" else "npy.scp")
+    for stale in (index, out / "segments"):
+        stale.unlink(missing_ok=True)
+    write_table(out / "wav.scp", {segment.recording: segment.entry for segment in kept.values()})
+    if source is not None and (source / "segments").exists():
+        stretches = read_table(source / "segments")
+        write_table(out / "segments", {utterance: stretches[utterance] for utterance in kept})
+    write_table(out / "utt2spk", {utterance: segment.speaker for utterance, segment in kept.items()})
+    write_table(out / "spk2utt", {speaker: " ".join(members) for speaker, members in speakers.items()})
+    write_table(out / "utt2dur", {utterance: records[utterance]["seconds"] for utterance in kept})
+    write_table(out / "utt2num_frames", frames)
+    for names, keys in ((_BY_UTTERANCE, kept), (_BY_SPEAKER, speakers)):
+        for name in names:
+            if source is not None and (source / name).exists():
+                table = read_table(source / name)
+                write_table(out / name, {key: table[key] for key in sorted(keys) if key in table})
+    for name, value in (("frame_shift", FRAME_SHIFT), ("feat_dim", dim)):
+        with atomic_write(out / name) as file:
+            file.write(f"{value}\n")
+    if cmvn:
+        groups = speakers if cmvn == "speaker" else {utterance: [utterance] for utterance in sorted(kept)}
+        sums = ((key, _statistics([(places[u], frames[u]) for u in groups[key]], dim)) for key in sorted(groups))
+        write_double_matrices(out / "cmvn.ark", out / "cmvn.scp", sums)
+    if form == "lhotse":
+        from cpc_speech.lhotse_manifests import write_manifests
+
+        texts = read_table(out / "text") if (out / "text").exists() else {}
+        write_manifests(out, [kept[utterance] for utterance in sorted(kept)], records, texts, dim)
+    write_table(out / DROPPED, dropped)
+    write_table(index, places)
+    return dropped
+
+
+def _statistics(matrices: Sequence[tuple[str, int]], dim: int) -> np.ndarray:
+    """Kaldi's for mean and variance normalisation, (2, dim + 1): sums and the count, sums of squares and 0."""
+    stats = np.zeros((2, dim + 1))
+    for place, frames in matrices:
+        for rows in matrix_blocks(place, frames, dim):
+            x = rows.astype(np.float64)
+            stats[0, :-1] += x.sum(0)
+            stats[1, :-1] += (x * x).sum(0)
+            stats[0, -1] += len(x)
+    return stats
+
+
+def _offset(place: str) -> int:
+    return int(place.rpartition(":")[2])

@@ -1,0 +1,61 @@
+"""What a long piece of work has done: one JSON line an utterance, on disk before the next is begun."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cpc_speech.errors import UserError
+
+
+class Journal:
+    """Appends to ``path`` and reads back what is there: ``journal.records[utterance]`` is a dict of plain values.
+
+    A last line that a kill cut short is dropped; of two lines on one utterance the later counts. Whoever holds it is
+    the only one to write.
+
+    Raises:
+        UserError: another process holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise UserError(f"{path}: another process is at this work; wait for it, or end it") from error
+        self.records, whole = _read(path)
+        self._file.truncate(whole)
+
+    def add(self, records: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        for utterance, record in records:
+            self._file.write(json.dumps({"utterance": utterance, **record}).encode() + b"\n")
+            self.records[utterance] = record
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_journal(path: Path) -> dict[str, dict[str, Any]]:
+    """The records of a journal that another process may be writing; empty where there is none."""
+    return _read(path)[0] if path.exists() else {}
+
+
+def _read(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """The records, and how many bytes their lines take."""
+    records, whole = {}, 0
+    with open(path, "rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            record = json.loads(line)
+            records[record.pop("utterance")] = record
+            whole += len(line)
+    return records, whole

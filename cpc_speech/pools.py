@@ -1,0 +1,91 @@
+"""Utterances decoded ahead of the network, in pools that are worth a batch.
+
+Which utterances share a pool depends on them alone, so that work that ends between two pools and goes on later comes by
+the same batches, and the same sums.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from cpc_speech.lhotse_manifests import padded_frames
+from cpc_speech.model import HOP
+from cpc_speech.packed import SAMPLE_RATE
+from data_prep.audio import AudioError, AudioReader
+from data_prep.segments import Segment
+
+LONG = 120 * SAMPLE_RATE  # samples; an utterance of more is never held
+BLOCK = 40 * SAMPLE_RATE  # samples of it at a time
+_POOL = 600 * SAMPLE_RATE  # samples of shorter ones together
+_DECODERS = 2  # threads: libsndfile and soxr do their work outside Python's lock
+_END = object()
+
+Item = TypeVar("Item")
+
+
+class Heard(NamedTuple):
+    """An utterance as it was decoded."""
+
+    segment: Segment
+    record: dict[str, Any]  # how long it is, in seconds and frames; or why it is dropped
+    samples: np.ndarray | None  # (n,) int16; None where it is dropped, or too long to be held
+
+
+def pools(segments: Iterable[Segment], pad: bool) -> Iterator[list[Heard]]:
+    """Yield them all in order; a long one comes alone. ``pad``: count frames as lhotse does."""
+    pool: list[Heard] = []
+    held = 0
+    for heard in _decoded(segments, pad):
+        alone = heard.samples is None and "dropped" not in heard.record
+        if pool and (alone or held >= _POOL):
+            yield pool
+            pool, held = [], 0
+        pool.append(heard)
+        held += len(heard.samples) if heard.samples is not None else 0
+        if alone:
+            yield pool
+            pool = []
+    if pool:
+        yield pool
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield them, each made by a thread while the one before is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        coming: Future[Any] = thread.submit(next, items, _END)
+        while (item := coming.result()) is not _END:
+            coming = thread.submit(next, items, _END)
+            yield item
+
+
+def _decoded(segments: Iterable[Segment], pad: bool) -> Iterator[Heard]:
+    """In order, a few ahead."""
+    with ThreadPoolExecutor(_DECODERS) as threads:
+        coming: deque[Future[Heard]] = deque()
+        for segment in segments:
+            coming.append(threads.submit(_decode, segment, pad))
+            if len(coming) > 2 * _DECODERS:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def _decode(segment: Segment, pad: bool) -> Heard:
+    try:
+        with AudioReader(segment.path, segment.start, segment.end) as reader:
+            frames = reader.num_samples // HOP
+            if not frames:
+                raise AudioError(segment.path, f"{reader.num_samples} samples of 16 kHz are less than a frame of {HOP}")
+            record = {
+                "frames": padded_frames(reader.seconds) if pad else frames, "seconds": reader.seconds,
+                "rate": reader.info.sample_rate, "channels": reader.info.channels, "length": reader.length,
+            }  # fmt: skip
+            long = reader.num_samples > LONG
+            return Heard(segment, record, None if long else np.concatenate(list(reader.blocks(BLOCK))))
+    except AudioError as error:
+        return Heard(segment, {"dropped": str(error)}, None)
