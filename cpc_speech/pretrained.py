@@ -97,9 +97,9 @@ def _from_hub(name: str) -> Path:
         raise UserError(
             f"{name}: there is no such file or folder; as a name on the Hugging Face Hub, {error}"
         ) from None
-    name, _, revision = name.partition("@")
+    repository, _, revision = name.partition("@")
     try:
-        return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=[WEIGHTS, CONFIG]))
+        return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=[WEIGHTS, CONFIG]))
     except Exception as error:  # what its client raises is not one type, and not the same in all versions
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{name}: is no file or folder here, and not to be had from the Hub ({reason})") from error
