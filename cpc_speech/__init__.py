@@ -28,4 +28,5 @@ def load(source: str | Path, layer: str = "c", which: str = "last", precision: s
     """
     from cpc_speech.pretrained import Pretrained, read
 
-    return Pretrained(read(source, which).model, layer, precision)
+    model, _ = read(source, which)
+    return Pretrained(model, layer, precision)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cpc_speech import checkpoint
-from cpc_speech.errors import UserError
+from cpc_speech.checkpoint import load_experiment
+from cpc_speech.config import check
+from cpc_speech.cpc_audio import load_cpc_audio
+from cpc_speech.errors import UserError, require
+from cpc_speech.exported import CONFIG, WEIGHTS, load_exported
 from cpc_speech.model import CPC, HOP
 from cpc_speech.packed import SAMPLE_RATE
 from cpc_speech.representations import CPCFrames
@@ -32,6 +38,7 @@ class Pretrained(nn.Module):
 
     def __init__(self, model: CPC, layer: str = "c", precision: str = "fp32") -> None:
         super().__init__()
+        check("precision", precision)
         self.representation = CPCFrames(layer, model, layer, bf16=precision == "bf16")
         self.model = self.representation.model
         self.name, self.dim = self.representation.name, self.representation.dim
@@ -54,17 +61,50 @@ class Pretrained(nn.Module):
         return Stream(self.representation)
 
 
-class Source(NamedTuple):
-    """A model that was read, in evaluation mode; ``facts`` say where it comes from, as plain values for JSON."""
-
-    model: CPC
-    facts: dict[str, Any]
-
-
-def read(source: str | Path, which: str = "last") -> Source:
-    """The network of ``source``, with its predictors where it has them; the arguments are ``cpc_speech.load``'s."""
+def read(source: str | Path, which: str = "last") -> tuple[CPC, dict[str, Any]]:
+    """The network of ``source``, in evaluation mode, with its predictors where it has them, and where it comes from, as
+    plain values for JSON; the arguments are ``cpc_speech.load``'s."""
+    if which not in ("last", "best"):
+        raise UserError(f"{which}: the checkpoint of an experiment is last or best")
     path = Path(source)
-    if (path / "config.yaml").exists():
-        config, model, updates = checkpoint.load_experiment(path, which)
-        return Source(model, {"experiment": path.resolve().name, "updates": updates})
-    raise UserError(f"{source}: no experiment")
+    if (path / "config.yaml").exists() or (path / "checkpoints").exists():
+        return _experiment(path, which)
+    if which == "best":
+        raise UserError(f"{source}: only an experiment has a best checkpoint, and this is none")
+    if (path / WEIGHTS).exists() or (path / CONFIG).exists() or path.suffix == ".safetensors":
+        return load_exported(path)
+    if path.is_dir():
+        raise UserError(
+            f"{source}: holds neither an experiment (config.yaml, checkpoints/) nor an exported model ({CONFIG}, "
+            f"{WEIGHTS}); of another project's training, name a checkpoint"
+        )
+    if path.exists():
+        return load_cpc_audio(path)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source)):
+        return load_exported(_from_hub(str(source)))
+    raise UserError(f"{source}: there is no such file or folder, and it is no owner/name on the Hugging Face Hub")
+
+
+def _experiment(exp: Path, which: str) -> tuple[CPC, dict[str, Any]]:
+    config, model, updates = load_experiment(exp, which)
+    facts = {"experiment": exp.resolve().name, "which": which, "updates": updates, "config": asdict(config)}
+    summary = exp / "train.json"
+    if summary.exists():
+        facts["training"] = json.loads(summary.read_text(encoding="utf-8"))
+    return model, facts
+
+
+def _from_hub(name: str) -> Path:
+    """The folder that the Hub's own cache keeps this model in; fetched where it is not there."""
+    try:
+        hub = require("huggingface_hub", "hub")
+    except UserError as error:
+        raise UserError(
+            f"{name}: there is no such file or folder; as a name on the Hugging Face Hub, {error}"
+        ) from None
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=[WEIGHTS, CONFIG]))
+    except Exception as error:  # what its client raises is not one type, and not the same in all versions
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{name}: is no file or folder here, and not to be had from the Hub ({reason})") from error
