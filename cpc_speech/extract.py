@@ -106,7 +106,7 @@ def extract(args: argparse.Namespace) -> None:
     if args.format != "kaldi":
         check_names(segments)
     source = args.input[0] if (args.input[0] / "wav.scp").exists() else None
-    model = read(args.model, args.which).model
+    model, _ = read(args.model, args.which)
     layers = model.context.rnn.num_layers
     if args.depth is not None:
         if not 1 <= args.depth <= layers:

@@ -95,8 +95,11 @@ class MatrixArchive:
         size = self._file.seek(0, 2)
         if size < end:
             self._file.close()
-            raise UserError(f"{path}: has {size:,} bytes of the {end:,} that were written; remove it, and begin anew")
-        self._file.truncate(end)
+            raise UserError(
+                f"{path}: has {size:,} bytes of the {end:,} that were written; remove {path.parent} and begin anew"
+            )
+        if size > end:
+            self._file.truncate(end)
         self._file.seek(end)
         self.begin = self.end = end
 

@@ -1,4 +1,4 @@
-"""One audio file, or a stretch of it, to mono int16 samples at 16 kHz; all that soundfile reads (FLAC, WAV, MP3, ...)."""
+"""One audio file, or a stretch of one, to mono int16 samples at 16 kHz; all that soundfile reads (FLAC, WAV, MP3)."""
 
 from __future__ import annotations
 
