@@ -9,9 +9,10 @@ from cpc_speech.errors import UserError, run
 
 COMMANDS = {
     "train": "pretrain CPC",
-    "probe": "phones and speakers by linear classifiers of frames",
+    "probe": "phones and speakers, by classifiers of frames",
     "supervised": "the same network trained with labels",
     "report": "tables of all results",
+    "export": "a model as others load it: safetensors, Hugging Face Hub",
     "extract": "features for Kaldi, ESPnet, lhotse, numpy",
 }
 _USAGE = "\n".join(

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from cpc_speech import machine
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.feature_dir import CMVN, DROPPED, FORMATS, Store, check_names, make_store, write_tables
-from cpc_speech.features import batches_by_length
+from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
 from cpc_speech.journal import Journal, read_journal
 from cpc_speech.loader import waveform
@@ -189,13 +189,10 @@ def represent_all(
 
 def represent(pool: Sequence[Heard], representation: CPCFrames) -> Iterator[tuple[Heard, Iterable[Tensor]]]:
     """Each utterance with its frames, (T_i, D) float32, in as many pieces as it takes."""
-    device = next(representation.model.parameters()).device
     held = {heard.segment.utterance: heard.samples for heard in pool if heard.samples is not None}
-    names = list(held)
-    frames: dict[str, Tensor] = {}
-    for batch in batches_by_length(np.array([len(samples) for samples in held.values()])):
-        waveforms = [waveform(torch.from_numpy(held[names[i]]), device) for i in batch]
-        frames |= {names[i]: rows for i, rows in zip(batch, representation(waveforms))}
+    names, samples = list(held), list(held.values())
+    lengths = np.array([len(own) for own in samples])
+    frames = {names[i]: rows for i, rows in represented(samples, lengths, representation)}
     for heard in pool:
         name = heard.segment.utterance
         yield heard, [frames.pop(name)] if name in frames else _streamed(heard, representation)

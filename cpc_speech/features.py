@@ -41,16 +41,14 @@ class FeatureStore:
             matrix = np.memmap(file, np.float16, "r+", shape=(int(frames.sum()), representation.dim))
             progress = tqdm(total=len(audio), unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
             with progress:
-                for batch in batches_by_length(audio.num_samples):
-                    waveforms = [waveform(torch.tensor(audio[i]), _CPU) for i in batch]
-                    for i, rows in zip(batch, representation(waveforms)):
-                        if len(rows) != frames[i] or not torch.isfinite(rows.half()).all():
-                            raise UserError(
-                                f"{audio.utterances[i]}: {representation.name} gave {len(rows)} frames where "
-                                f"{frames[i]} finite ones are due; check its audio"
-                            )
-                        matrix[starts[i] : starts[i] + frames[i]] = rows.cpu().numpy()
-                    progress.update(len(batch))
+                for i, rows in represented(audio, audio.num_samples, representation):
+                    if len(rows) != frames[i] or not torch.isfinite(rows.half()).all():
+                        raise UserError(
+                            f"{audio.utterances[i]}: {representation.name} gave {len(rows)} frames where "
+                            f"{frames[i]} finite ones are due; check its audio"
+                        )
+                    matrix[starts[i] : starts[i] + frames[i]] = rows.cpu().numpy()
+                    progress.update()
             matrix.flush()
         return cls(path, audio.utterances, frames, representation.dim)
 
@@ -98,6 +96,19 @@ class FeatureStore:
 
     def _normalise(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy((rows.astype(np.float32) - self.mean) / self.std)
+
+
+def represented(
+    audio: PackedAudio | Sequence[np.ndarray], num_samples: np.ndarray, representation: Representation
+) -> Iterator[tuple[int, Tensor]]:
+    """Each utterance's number and its frames (T, D), similar lengths together.
+
+    Args:
+        audio: (n_i,) int16 each.
+        num_samples: the n_i.
+    """
+    for batch in batches_by_length(num_samples):
+        yield from zip(batch, representation([waveform(torch.tensor(audio[i]), _CPU) for i in batch]))
 
 
 def batches_by_length(num_samples: np.ndarray) -> Iterator[list[int]]:

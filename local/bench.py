@@ -30,7 +30,8 @@ from cpc_speech.files import atomic_write
 from cpc_speech.provenance import ROOT, provenance
 
 CONFIG = Config(channels=256, minibatches=1)  # 8 windows, 12 steps, all negatives
-PARTS = ("update", "reference", "encoder", "breakdown", "windows", "growth", "extract")
+PARTS = ("update", "reference", "encoder", "breakdown", "windows", "growth", "extract", "long")
+LONG_MINUTES = 20  # of the longer file whose extraction is watched
 SMALL = 3000  # utterances of the smaller corpus, 3 s each
 
 
@@ -73,6 +74,7 @@ def summary(m: dict[str, dict[str, float]]) -> dict[str, float]:
         "rss_growth_mb": m["growth"]["growth_mb"],
         "extract_realtime": m["extract"]["realtime"],
         "extract_ratio": m["extract"]["realtime"] / m["extract"]["plain_realtime"],
+        "extract_growth_mb": m["long"]["growth_mb"],
     }
 
 
@@ -111,8 +113,12 @@ def lines(result: dict[str, float], m: dict[str, dict[str, float]]) -> Iterator[
         f"{result['rss_growth_mb']:+.1f} MB with {10 * SMALL:,}"
     )
     yield (
-        f"extraction of c_t from FLAC files: {result['extract_realtime']:.0f} times real time, "
+        f"extraction of c_t from FLAC files to an archive: {result['extract_realtime']:.0f} times real time, "
         f"{result['extract_ratio']:.1f} times a plain fp32 loop over files ({m['extract']['plain_realtime']:.0f})"
+    )
+    yield (
+        f"  memory: at most {m['long']['minute_mb']:.0f} MB for a file of a minute, "
+        f"{result['extract_growth_mb']:+.0f} MB for one of {LONG_MINUTES}"
     )
 
 

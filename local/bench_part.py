@@ -6,8 +6,10 @@ tests/oracles.py: nn.Conv1d in fp32, negatives gathered as vectors for every fra
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -21,22 +23,20 @@ import numpy as np
 import oracles  # of tests/, which bench.py puts on the path
 import soundfile
 import torch
-from bench import CONFIG
+from bench import CONFIG, LONG_MINUTES
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cpc_speech import machine
-from cpc_speech.checkpoint import build_model
+from cpc_speech.checkpoint import build_model, save, settle_config
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError, run
-from cpc_speech.features import batches_by_length
+from cpc_speech.extract import main as extract_main
 from cpc_speech.objective import cpc_loss, window_sampler
 from cpc_speech.optimise import adam, update_weights
 from cpc_speech.packed import PackedAudio
 from cpc_speech.processes import alone
 from cpc_speech.provenance import ROOT
-from cpc_speech.representations import CPCFrames
 from cpc_speech.windows import load
-from data_prep.audio import decode
 
 NEGATIVES = 128  # that the reference draws for each frame
 UPDATES, REFERENCE_UPDATES = 12, 3  # timed in one process
@@ -208,30 +208,53 @@ def training_memory_mb(data: Path) -> float:
 
 
 def measure_extract(work: Path) -> dict[str, float]:
-    """Files decoded and represented by c_t: as the suite does it, and one by one in fp32."""
+    """Files to an archive of c_t, decoding and writing included, by ``cpc-speech extract``; and by a plain loop that
+    decodes them one by one, represents them in fp32, and keeps the frames in memory."""
     files = sorted((work / "flac").iterdir())
-    model = build_model(CONFIG)
+    exp = untrained_experiment(work)
     plain = oracles.PlainCPC(CONFIG.channels, CONFIG.context_dim, CONFIG.steps)
 
     @torch.no_grad()
     def loop() -> None:
+        collected = []
         for file in files[::4]:
             waveform, _ = soundfile.read(file, dtype="float32")
-            plain.gru(plain.encoder(torch.from_numpy(waveform[: len(waveform) // 160 * 160])[None]))
+            z = plain.encoder(torch.from_numpy(waveform[: len(waveform) // 160 * 160])[None])
+            collected.append(plain.gru(z)[0][0].numpy())
 
     def extract() -> None:
-        samples = [decode(file)[0] for file in files]
-        for batch in batches_by_length(np.array([len(s) for s in samples])):
-            frames([torch.from_numpy(samples[i].astype(np.float32) / 32768) for i in batch])
+        with tempfile.TemporaryDirectory() as out, open(os.devnull, "w") as quiet, contextlib.redirect_stderr(quiet):
+            extract_main([str(exp), str(work / "flac"), out, "--precision", CONFIG.precision])
 
     duration = [soundfile.info(str(file)).duration for file in files]
     plain_seconds = median_seconds(loop, 2)
-    machine.set_up(CONFIG.precision)
-    frames = CPCFrames("c", model)
     return {
         "realtime": sum(duration) / median_seconds(extract, 3),
         "plain_realtime": sum(duration[::4]) / plain_seconds,
     }
+
+
+def measure_long(work: Path) -> dict[str, float]:
+    """Peak memory of extracting a file of one minute, and of one of LONG_MINUTES."""
+    exp, peak = untrained_experiment(work), []
+    noise = 0.1 * np.random.default_rng(0).standard_normal(60 * 16000)
+    for minutes in (1, LONG_MINUTES):
+        file = work / f"{minutes}.flac"
+        with soundfile.SoundFile(file, "w", 16000, 1) as sound:
+            for _ in range(minutes):
+                sound.write(noise)
+        with tempfile.TemporaryDirectory() as out:
+            command = [sys.executable, "-m", "cpc_speech", "extract", str(exp), str(file), out]
+            subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL, check=True)
+        peak.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)  # the largest so far
+    return {"minute_mb": peak[0], "growth_mb": peak[1] - peak[0]}
+
+
+def untrained_experiment(work: Path) -> Path:
+    exp = work / "exp"
+    settle_config(exp, CONFIG)
+    save(exp, {"update": 0, "model": build_model(CONFIG).state_dict()}, keep=1)
+    return exp
 
 
 MEASURE: dict[str, Callable[[Path], dict[str, float]]] = {
@@ -242,6 +265,7 @@ MEASURE: dict[str, Callable[[Path], dict[str, float]]] = {
     "windows": measure_windows,
     "growth": measure_growth,
     "extract": measure_extract,
+    "long": measure_long,
 }
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.audio import AudioError, decode, seconds, wav_path
+from data_prep.audio import AudioError, AudioReader, decode, seconds, wav_path
 
 NOISE = np.random.default_rng(0).integers(-32768, 32768, 16_000).astype(np.int16)
 
@@ -129,3 +130,34 @@ def test_wav_scp_entries() -> None:
     for pipe in ("sox a.wav -t wav - |", "flac -c -s a.flac |", "flac -c -d a.flac; rm b |", "| cat", ""):
         with pytest.raises(AudioError, match="neither a file nor"):
             wav_path(pipe)
+
+
+@pytest.mark.parametrize("rate, channels", [(16_000, 1), (16_000, 2), (44_100, 1), (8_000, 2)])
+@pytest.mark.parametrize("size", [997, 16_000, 1 << 20])
+def test_blocks_are_the_whole(tmp_path: Path, rate: int, channels: int, size: int) -> None:
+    """The resampler's state is carried from block to block: not a sample differs."""
+    noise = np.random.default_rng(1).uniform(-0.3, 0.3, (30_011, channels))
+    soundfile.write(tmp_path / "a.wav", noise, rate)
+    with AudioReader(tmp_path / "a.wav") as reader:
+        blocks = list(reader.blocks(size))
+        assert reader.num_samples == sum(map(len, blocks)) == math.ceil(30_011 * 16_000 / rate)
+        assert reader.seconds == 30_011 / rate and reader.length == 30_011
+    np.testing.assert_array_equal(np.concatenate(blocks), decode(tmp_path / "a.wav")[0])
+
+
+@pytest.mark.parametrize(
+    "start, end, first, last",
+    [(0, -1, 0, 16_000), (0.25, 0.5, 4000, 8000), (0.9, 1.4, 14_400, 16_000), (0.29, -1, 4640, 16_000)],
+)
+def test_a_stretch(tmp_path: Path, start: float, end: float, first: int, last: int) -> None:
+    soundfile.write(tmp_path / "a.flac", NOISE, 16_000)
+    with AudioReader(tmp_path / "a.flac", start, end) as reader:
+        np.testing.assert_array_equal(np.concatenate(list(reader.blocks(1000))), NOISE[first:last])
+
+
+@pytest.mark.parametrize("start, end", [(1.0, -1), (0.5, 1.51), (2, 3), (0.5, 0.5)])
+def test_a_stretch_that_is_not_there(tmp_path: Path, start: float, end: float) -> None:
+    """extract-segments, too, takes an end that is up to half a second too late."""
+    soundfile.write(tmp_path / "a.flac", NOISE, 16_000)
+    with pytest.raises(AudioError, match="a.flac: lasts 1.000 s, so it has no stretch from"):
+        AudioReader(tmp_path / "a.flac", start, end)

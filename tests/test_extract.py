@@ -378,7 +378,7 @@ def test_other_options_are_refused(exp: Path, data: Path, tmp_path: Path) -> Non
 def test_a_damaged_archive_or_model_is_no_start(exp: Path, data: Path, tmp_path: Path) -> None:
     out = run(exp, data, tmp_path / "out")
     os.truncate(out / "feats.ark", 1000)
-    with pytest.raises(UserError, match=r"feats.ark: has 1,000 bytes of the .* remove it"):
+    with pytest.raises(UserError, match=rf"feats.ark: has 1,000 bytes of the .* remove {out} and begin"):
         run(exp, data, out)
     broken = tmp_path / "exp"
     (broken / "checkpoints").mkdir(parents=True)

@@ -36,6 +36,7 @@ MEDIANS: dict[str, dict[str, float]] = {
     "windows": {"per_second": 40_000.0},
     "growth": {"small_mb": 1500.0, "growth_mb": 4.0},
     "extract": {"realtime": 300.0, "plain_realtime": 50.0},
+    "long": {"minute_mb": 700.0, "growth_mb": 30.0},
 }  # fmt: skip
 
 
@@ -49,6 +50,7 @@ def test_ratios_are_the_right_way_round() -> None:
         "rss_growth_mb": 4.0,
         "extract_realtime": 300.0,
         "extract_ratio": pytest.approx(6.0),
+        "extract_growth_mb": 30.0,
     }
     printed = "\n".join(BENCH.lines(BENCH.summary(MEDIANS), MEDIANS))
     for words in (
