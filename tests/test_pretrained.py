@@ -128,7 +128,7 @@ def test_what_is_no_model_is_said(exp: Path, tmp_path: Path) -> None:
         cpc_speech.load("nothing/at/all")
     with pytest.raises(UserError, match="holds neither an experiment .* nor an exported model"):
         cpc_speech.load(exp.parent)
-    with pytest.raises(UserError, match="layer 'c3': the network has z, c, c1, c2"):
+    with pytest.raises(UserError, match="layer 'c3': the network has z, c,.* c1, c2$"):
         cpc_speech.load(exp, "c3")
     export.main([str(exp), "--to", str(tmp_path / "out")])
     with pytest.raises(UserError, match="only an experiment has a best checkpoint"):
