@@ -46,12 +46,15 @@ class Pretrained(nn.Module):
     def encode(self, waveform: Tensor) -> Tensor:
         """Waveform (n,) or waveforms (B, n) of 16 kHz in [−1, 1] → (n // 160, dim) or (B, n // 160, dim), float32,
         where the network is (``.to("cuda")``), without gradients. Waveforms of several lengths want ``representation``:
-        padding changes the last frames."""
-        if waveform.dim() == 1:
-            return self.representation([waveform])[0]
-        if waveform.dim() != 2:
-            raise ValueError(f"a waveform is (n,) or (B, n), not {tuple(waveform.shape)}")
-        return torch.stack(self.representation(list(waveform)))
+        padding changes the last frames.
+
+        Raises:
+            ValueError: it has another shape, or whole numbers, whose scale is not known.
+        """
+        if waveform.dim() not in (1, 2) or not waveform.is_floating_point():
+            raise ValueError(f"a waveform is (n,) or (B, n) in floats, not {tuple(waveform.shape)} in {waveform.dtype}")
+        frames = self.representation(list(waveform.float() if waveform.dim() == 2 else waveform.float()[None]))
+        return frames[0] if waveform.dim() == 1 else torch.stack(frames)
 
     forward = encode
 

@@ -68,9 +68,14 @@ def test_frames_are_the_networks(exp: Path) -> None:
         torch.testing.assert_close(model.encode(waveform), expected, rtol=0, atol=1e-6)  # fp32
         torch.testing.assert_close(model(waveform[1]), expected[1], rtol=0, atol=1e-6)
         assert not model.training and not model.encode(waveform).requires_grad
-        assert model.encode(waveform[:, :159]).shape == (2, 0, model.dim)
-    with pytest.raises(ValueError, match=r"not \(1, 2, 1637\)"):
-        cpc_speech.load(exp).encode(waveform[None])
+        for n in (0, 159):
+            assert model.encode(waveform[:, :n]).shape == (2, 0, model.dim)
+    for wrong in (waveform[None], torch.zeros(1600, dtype=torch.int16)):
+        with pytest.raises(ValueError, match=r"not \((1, 2, 1637|1600,)\) in torch.(float32|int16)"):
+            model.encode(wrong)
+    stereo = waveform.t().contiguous()  # as soundfile gives it
+    assert torch.equal(model.encode(stereo[:, 0]), model.encode(waveform[0]))
+    assert torch.equal(model.encode(waveform.double()), model.encode(waveform))  # soundfile's default
 
 
 def test_it_is_a_module(exp: Path) -> None:
