@@ -28,5 +28,4 @@ def load(source: str | Path, layer: str = "c", which: str = "last", precision: s
     """
     from cpc_speech.pretrained import Pretrained, read
 
-    model, _ = read(source, which)
-    return Pretrained(model, layer, precision)
+    return Pretrained(read(source, which).model, layer, precision)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,12 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # a bag of options, of plain values in its turn
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: holds more than weights and options, and is not loaded, since that could run any code in it "
-            f"({str(error).splitlines()[0]})"
-        ) from error
     except Exception as error:  # what a truncated zip or a foreign file raises is not one type
-        raise UserError(f"{path}: is no checkpoint that torch can read ({error}); copy it anew") from error
+        if named := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(
+                f"{path}: holds {named[1]}, no weight or option, and is not loaded: unpickling it could run code"
+            ) from error
+        raise UserError(f"{path}: is no checkpoint that torch can read, or a damaged one; copy it anew") from error
     state = state if isinstance(state, dict) else {}
     if "weights" in state and "config" in state:
         options, weights = state["config"], state["weights"]

@@ -4,7 +4,7 @@
     python -m cpc_speech.export 60k_epoch4-d0f474de.pt --to models/cpc_60k     # a checkpoint of CPC_audio
 
 Leaves in --to: model.safetensors, config.json and README.md, the layout of a model on the Hugging Face Hub
-(``huggingface-cli upload OWNER/NAME models/mixed_speaker``). A README.md that is there already is left as it is.
+(``hf upload OWNER/NAME models/mixed_speaker``). A README.md that is there already is left as it is.
 ``cpc_speech.load`` reads the folder, and whatever can be loaded can be exported.
 """
 

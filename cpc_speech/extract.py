@@ -162,8 +162,9 @@ def settle(out: Path, options: Options, model: str) -> None:
 
 
 def digest_of(model: CPC) -> str:
-    """SHA-256 of the weights that frames come from, whatever file they were in."""
-    digest = hashlib.sha256()
+    """SHA-256 of the network that frames come from, whatever file it was in."""
+    shape = {key: value for key, value in model.architecture.items() if key != "steps"}
+    digest = hashlib.sha256(repr(sorted(shape.items())).encode())
     for part in (model.encoder, model.context):
         for name, tensor in sorted(part.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
@@ -179,11 +180,13 @@ def represent_all(
     done = len(segments) - len(again) - len(todo)
     with tqdm(total=len(segments), initial=done, unit="utt", desc="features", dynamic_ncols=True) as progress:
         for pool in ahead(chain(pools(again, pad), pools(todo, pad))):
-            journal_of_pool = []
+            records = []
             for heard, frames in represent(pool, representation):
-                journal_of_pool.append((heard.segment.utterance, _write(heard, frames, store, representation.dim)))
+                if heard.samples is None:
+                    frames = _followed(frames, heard, progress)
+                records.append((heard.segment.utterance, _write(heard, frames, store, representation.dim)))
             store.sync()
-            journal.add(journal_of_pool)
+            journal.add(records)
             progress.update(len(pool))
 
 
@@ -206,22 +209,33 @@ def _streamed(heard: Heard, representation: CPCFrames) -> Iterator[Tensor]:
     yield stream.flush()
 
 
+def _followed(frames: Iterable[Tensor], heard: Heard, progress: tqdm) -> Iterator[Tensor]:
+    """Show how far it is with an utterance that takes minutes."""
+    done = 0
+    for rows in frames:
+        done += len(rows)
+        progress.set_postfix_str(f"{done / heard.frames:.0%} of {heard.segment.utterance}")
+        yield rows
+    progress.set_postfix_str("")
+
+
 def _write(heard: Heard, frames: Iterable[Tensor], store: Store, dim: int) -> dict[str, Any]:
     """Write an utterance, its last frame repeated where more are due; returns where, or why not, for the journal."""
     if "dropped" in heard.record:
         return heard.record
-    path, due, last = heard.segment.path, heard.record["frames"], np.empty((0, dim), np.float32)
+    path, due, count, last = heard.segment.path, heard.record["frames"], 0, np.empty((0, dim), np.float32)
     try:
         with store.matrix(heard.segment, due, dim) as write:
             for block in frames:
                 rows = block.cpu().numpy()
                 if not np.isfinite(rows).all():
-                    raise AudioError(path, "gives frames that are not finite; is its model sound?")
+                    raise AudioError(path, "gives frames that are not finite; is the model sound?")
                 write(rows)
-                due -= len(rows)
+                count += len(rows)
                 last = rows[-1:] if len(rows) else last
-            if due > 0:
-                write(last.repeat(due, 0))
+            if count != heard.frames:
+                raise AudioError(path, f"gave {count} frames where its length promised {heard.frames}")
+            write(last.repeat(due - count, 0))
     except AudioError as error:
         return {"dropped": str(error)}
     return {**heard.record, "place": store.place}

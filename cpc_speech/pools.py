@@ -32,8 +32,9 @@ class Heard(NamedTuple):
     """An utterance as it was decoded."""
 
     segment: Segment
-    record: dict[str, Any]  # how long it is, in seconds and frames; or why it is dropped
-    samples: np.ndarray | None  # (n,) int16; None where it is dropped, or too long to be held
+    record: dict[str, Any]  # how long it is, in seconds and in frames to be written; or why it is dropped
+    frames: int = 0  # that the network will give
+    samples: np.ndarray | None = None  # (n,) int16; None where it is dropped, or too long to be held
 
 
 def pools(segments: Iterable[Segment], pad: bool) -> Iterator[list[Heard]]:
@@ -86,6 +87,6 @@ def _decode(segment: Segment, pad: bool) -> Heard:
                 "rate": reader.info.sample_rate, "channels": reader.info.channels, "length": reader.length,
             }  # fmt: skip
             long = reader.num_samples > LONG
-            return Heard(segment, record, None if long else np.concatenate(list(reader.blocks(BLOCK))))
+            return Heard(segment, record, frames, None if long else np.concatenate(list(reader.blocks(BLOCK))))
     except AudioError as error:
-        return Heard(segment, {"dropped": str(error)}, None)
+        return Heard(segment, {"dropped": str(error)})

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,12 +47,15 @@ class Pretrained(nn.Module):
     def encode(self, waveform: Tensor) -> Tensor:
         """Waveform (n,) or waveforms (B, n) of 16 kHz in [−1, 1] → (n // 160, dim) or (B, n // 160, dim), float32,
         where the network is (``.to("cuda")``), without gradients. Waveforms of several lengths want ``representation``:
-        padding changes the last frames."""
-        if waveform.dim() == 1:
-            return self.representation([waveform])[0]
-        if waveform.dim() != 2:
-            raise ValueError(f"a waveform is (n,) or (B, n), not {tuple(waveform.shape)}")
-        return torch.stack(self.representation(list(waveform)))
+        padding changes the last frames.
+
+        Raises:
+            ValueError: it has another shape, or whole numbers, whose scale is not known.
+        """
+        if waveform.dim() not in (1, 2) or not waveform.is_floating_point():
+            raise ValueError(f"a waveform is (n,) or (B, n) in floats, not {tuple(waveform.shape)} in {waveform.dtype}")
+        frames = self.representation(list(waveform.float() if waveform.dim() == 2 else waveform.float()[None]))
+        return frames[0] if waveform.dim() == 1 else torch.stack(frames)
 
     forward = encode
 
@@ -61,9 +64,16 @@ class Pretrained(nn.Module):
         return Stream(self.representation)
 
 
-def read(source: str | Path, which: str = "last") -> tuple[CPC, dict[str, Any]]:
-    """The network of ``source``, in evaluation mode, with its predictors where it has them, and where it comes from, as
-    plain values for JSON; the arguments are ``cpc_speech.load``'s."""
+class Source(NamedTuple):
+    """A network that was read, in evaluation mode, with its predictors where it has them; ``facts`` say where it comes
+    from, as plain values for JSON."""
+
+    model: CPC
+    facts: dict[str, Any]
+
+
+def read(source: str | Path, which: str = "last") -> Source:
+    """What stands at ``source``; the arguments, and what is raised, are ``cpc_speech.load``'s."""
     if which not in ("last", "best"):
         raise UserError(f"{which}: the checkpoint of an experiment is last or best")
     path = Path(source)
@@ -72,26 +82,26 @@ def read(source: str | Path, which: str = "last") -> tuple[CPC, dict[str, Any]]:
     if which == "best":
         raise UserError(f"{source}: only an experiment has a best checkpoint, and this is none")
     if (path / WEIGHTS).exists() or (path / CONFIG).exists() or path.suffix == ".safetensors":
-        return load_exported(path)
+        return Source(*load_exported(path))
     if path.is_dir():
         raise UserError(
             f"{source}: holds neither an experiment (config.yaml, checkpoints/) nor an exported model ({CONFIG}, "
             f"{WEIGHTS}); of another project's training, name a checkpoint"
         )
     if path.exists():
-        return load_cpc_audio(path)
+        return Source(*load_cpc_audio(path))
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source)):
-        return load_exported(_from_hub(str(source)))
+        return Source(*load_exported(_from_hub(str(source))))
     raise UserError(f"{source}: there is no such file or folder, and it is no owner/name on the Hugging Face Hub")
 
 
-def _experiment(exp: Path, which: str) -> tuple[CPC, dict[str, Any]]:
+def _experiment(exp: Path, which: str) -> Source:
     config, model, updates = load_experiment(exp, which)
     facts = {"experiment": exp.resolve().name, "which": which, "updates": updates, "config": asdict(config)}
     summary = exp / "train.json"
     if summary.exists():
         facts["training"] = json.loads(summary.read_text(encoding="utf-8"))
-    return model, facts
+    return Source(model, facts)
 
 
 def _from_hub(name: str) -> Path:

@@ -30,9 +30,10 @@ def noise(*shape: int) -> Tensor:
     return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
-def write(path: Path, weights: dict[str, Tensor], namespace: bool = False, **options: Any) -> Path:
-    config = OPTIONS | options
-    torch.save({"config": argparse.Namespace(**config) if namespace else config, "weights": weights}, path)
+def write(path: Path, weights: dict[str, Tensor], old: bool = False, **options: Any) -> Path:
+    """With the options as a table; or as argparse's, in the format of torch before 1.6."""
+    config = argparse.Namespace(**OPTIONS | options) if old else OPTIONS | options
+    torch.save({"config": config, "weights": weights}, path, _use_new_zipfile_serialization=not old)
     return path
 
 
@@ -43,10 +44,10 @@ def weights() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("recurrence", ["GRU", "LSTM"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
-@pytest.mark.parametrize("namespace", [False, True])
-def test_features_are_those_of_its_network(tmp_path: Path, recurrence: str, layers: int, namespace: bool) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_features_are_those_of_its_network(tmp_path: Path, recurrence: str, layers: int, old: bool) -> None:
     weights = oracles.cpc_audio_weights(CHANNELS, UNITS, layers, recurrence, seed=layers)
-    path = write(tmp_path / "model.pt", weights, namespace, arMode=recurrence, nLevelsGRU=layers)
+    path = write(tmp_path / "model.pt", weights, old, arMode=recurrence, nLevelsGRU=layers)
     waveform = noise(2, 40 * 160)
     double = {name: weight.double() for name, weight in weights.items()}
     z, outputs = oracles.cpc_audio_features(double, recurrence, waveform.double())
@@ -149,15 +150,16 @@ class Trap:
 
 
 @pytest.mark.parametrize("where", ["config", "weights", "beside", "namespace"])
-def test_no_code_of_a_checkpoint_is_run(tmp_path: Path, weights: dict[str, Tensor], where: str) -> None:
+@pytest.mark.parametrize("zipped", [True, False])
+def test_no_code_of_a_checkpoint_is_run(tmp_path: Path, weights: dict[str, Tensor], where: str, zipped: bool) -> None:
     trap, path, sprung = Trap(tmp_path / "sprung"), tmp_path / "model.pt", tmp_path / "sprung"
     state: dict[str, Any] = {"config": dict(OPTIONS), "weights": weights}
     if where == "namespace":
         state["config"] = argparse.Namespace(**OPTIONS, trap=trap)
     else:
         state.setdefault(where, {})["trap"] = trap
-    torch.save(state, path)
-    with pytest.raises(UserError, match="holds more than weights and options, and is not loaded"):
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"model.pt: holds \w+.mkdir, no weight or option, and is not loaded"):
         cpc_speech.load(path)
     assert not sprung.exists()
     torch.load(path, weights_only=False)
@@ -167,9 +169,9 @@ def test_no_code_of_a_checkpoint_is_run(tmp_path: Path, weights: dict[str, Tenso
 def test_other_files_are_refused(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     whole = write(tmp_path / "whole.pt", weights)
     assert zipfile.is_zipfile(whole)
-    for name, content in {"cut.pt": whole.read_bytes()[:-2000], "empty.pt": b"", "text.pt": b"hello"}.items():
+    for name, content in {"cut.pt": whole.read_bytes()[:-2000], "empty.pt": b"", "text.json": b'{"a": 3}'}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(UserError, match=f"{name}: is no checkpoint that torch can read, or a damaged one"):
             cpc_speech.load(tmp_path / name)
     torch.save({"model": weights, "update": 3}, tmp_path / "ours.pt")
     with pytest.raises(UserError, match="name the experiment's folder"):

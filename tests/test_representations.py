@@ -94,7 +94,7 @@ def test_a_layer_is_the_networks_cut_there(recurrence: str) -> None:
             torch.testing.assert_close(found, network(waveform[None])[1][0], rtol=0, atol=1e-6)  # fp32
     assert not torch.allclose(CPCFrames("a", model, "c1")(waveforms)[0], CPCFrames("b", model)(waveforms)[0], atol=1e-2)
     for layer in ("c0", "c3", "z1", "", "mfcc"):
-        with pytest.raises(UserError, match=f"layer '{layer}': the network has z, c, c1, c2"):
+        with pytest.raises(UserError, match=f"layer '{layer}': the network has z, c,.* c1, c2$"):
             CPCFrames("x", model, layer)
 
 
