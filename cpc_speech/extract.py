@@ -180,11 +180,11 @@ def represent_all(
     done = len(segments) - len(again) - len(todo)
     with tqdm(total=len(segments), initial=done, unit="utt", desc="features", dynamic_ncols=True) as progress:
         for pool in ahead(chain(pools(again, pad), pools(todo, pad))):
-            records = []
+            records = {}
             for heard, frames in represent(pool, representation):
                 if heard.samples is None:
                     frames = _followed(frames, heard, progress)
-                records.append((heard.segment.utterance, _write(heard, frames, store, representation.dim)))
+                records[heard.segment.utterance] = _write(heard, frames, store, representation.dim)
             store.sync()
             journal.add(records)
             progress.update(len(pool))

@@ -1,11 +1,10 @@
-"""What a long piece of work has done: one JSON line an utterance, on disk before the next is begun."""
+"""What a long piece of work has done so far: one JSON line a step, on disk before the next step begins."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from cpc_speech.errors import UserError
 class Journal:
     """Appends to ``path`` and reads back what is there: ``journal.records[utterance]`` is a dict of plain values.
 
-    A last line that a kill cut short is dropped; of two lines on one utterance the later counts. Whoever holds it is
-    the only one to write.
+    A step is there whole or not at all: a last line that a kill cut short is dropped. What is said of an utterance
+    later counts. Whoever holds the journal is the only one to write.
 
     Raises:
         UserError: another process holds it.
@@ -32,12 +31,12 @@ class Journal:
         self.records, whole = _read(path)
         self._file.truncate(whole)
 
-    def add(self, records: Iterable[tuple[str, dict[str, Any]]]) -> None:
-        for utterance, record in records:
-            self._file.write(json.dumps({"utterance": utterance, **record}).encode() + b"\n")
-            self.records[utterance] = record
+    def add(self, records: dict[str, dict[str, Any]]) -> None:
+        """A step's records, by utterance."""
+        self._file.write(json.dumps(records).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+        self.records |= records
 
     def close(self) -> None:
         self._file.close()
@@ -50,12 +49,12 @@ def read_journal(path: Path) -> dict[str, dict[str, Any]]:
 
 def _read(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     """The records, and how many bytes their lines take."""
-    records, whole = {}, 0
+    records: dict[str, dict[str, Any]] = {}
+    whole = 0
     with open(path, "rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 break
-            record = json.loads(line)
-            records[record.pop("utterance")] = record
+            records |= json.loads(line)
             whole += len(line)
     return records, whole

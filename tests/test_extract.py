@@ -283,6 +283,20 @@ def test_killed_it_goes_on_and_leaves_the_same(
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("bytes_kept", [0, 1, 200, -1, -200])
+def test_a_journal_cut_short_repeats_a_pool(
+    exp: Path, data: Path, tmp_path: Path, small_pools: None, bytes_kept: int
+) -> None:
+    """As a kill leaves it, or a power cut: whole steps, then some bytes of one; the archive may be ahead of it."""
+    out = run(exp, data, tmp_path / "out")
+    files = {name: (out / name).read_bytes() for name in ("feats.ark", "feats.scp", "extract.jsonl")}
+    assert len(files["extract.jsonl"].splitlines()) > 2  # several pools
+    (out / "extract.jsonl").write_bytes(files["extract.jsonl"][:bytes_kept])
+    (out / "feats.ark").write_bytes(files["feats.ark"] + b"half of a matrix")
+    run(exp, data, out)
+    assert {name: (out / name).read_bytes() for name in files} == files
+
+
 def test_what_is_done_is_not_done_again(exp: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = run(exp, data, tmp_path / "out")
     before = (out / "feats.ark").stat().st_mtime_ns
