@@ -119,7 +119,7 @@ def extract(args: argparse.Namespace) -> None:
     )  # fmt: skip
     settle(out, options, args.model)
 
-    machine.set_up(args.precision)
+    machine.set_up("fp32")  # the recurrence, always: --precision is the encoder's, by autocast
     model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else "cpu")
     representation = CPCFrames(args.layer, model, args.layer, bf16=args.precision == "bf16")
     parts = [[segments[i] for i in part] for part in np.array_split(np.arange(len(segments)), args.nj)]

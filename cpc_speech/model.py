@@ -6,14 +6,15 @@ K steps ahead.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 HOP = 160  # samples a frame: the product of the encoder's strides
-_PIECE = 400  # frames encoded at a time by Encoder.long: their activations just fit the cache of a CPU's core
+_PIECE = 100  # frames encoded at a time by Encoder.long: their activations fit the cache of a CPU's core
 _RECURRENCES = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 State = Tensor | tuple[Tensor, Tensor]  # of a recurrence, each tensor (L, B, H): a GRU's h, an LSTM's h and cell
@@ -42,16 +43,20 @@ class ConvBlock(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T · stride, inputs) → (B, T, channels)."""
+    def matrix(self) -> Tensor:
+        """The kernel as that product's right factor: (channels, 2 · stride · inputs)."""
+        return self.conv.weight.transpose(1, 2).flatten(1)
+
+    def forward(self, x: Tensor, matrix: Tensor | None = None) -> Tensor:
+        """(B, T · stride, inputs) → (B, T, channels); ``matrix`` is ``self.matrix()``, where it is known already."""
         batch, length, inputs = x.shape
         stride, padding = self.conv.stride[0], int(self.conv.padding[0])
         frames = length // stride
         # Left padding as nn.Conv1d's; on the right, zeros up to the last whole block.
         blocks = F.pad(x, (0, 0, padding, stride - padding)).view(batch, frames + 1, stride * inputs)
         receptive_field = torch.cat((blocks[:, :-1], blocks[:, 1:]), dim=-1)
-        weight = self.conv.weight.transpose(1, 2).reshape(-1, 2 * stride * inputs)
-        return F.relu(self.norm(F.linear(receptive_field, weight, self.conv.bias)), inplace=True)
+        product = F.linear(receptive_field, self.matrix() if matrix is None else matrix, self.conv.bias)
+        return F.relu(self.norm(product), inplace=True)
 
 
 class Encoder(nn.Module):
@@ -73,18 +78,30 @@ class Encoder(nn.Module):
         frames = waveform.shape[1] // HOP
         return self.layers(waveform[:, : frames * HOP, None])
 
-    def long(self, waveform: Tensor) -> Tensor:
+    def matrices(self) -> list[Tensor]:
+        """The layers' factors in autocast's type, for ``long``: to make them anew for every few frames takes longer
+        than to multiply by them."""
+        matrices = [layer.matrix() for layer in cast("Iterable[ConvBlock]", self.layers)]
+        device = matrices[0].device.type
+        if torch.is_autocast_enabled(device):
+            matrices = [matrix.to(torch.get_autocast_dtype(device)) for matrix in matrices]
+        return matrices
+
+    def long(self, waveform: Tensor, matrices: Sequence[Tensor] | None = None) -> Tensor:
         """One waveform (n,) of any length → z (n // 160, C), the same in bounded memory: piece by piece.
 
         Frame t sees samples 160·t − 153 … 160·t + 311, so one frame more at either end of a piece hides its edges.
         """
+        matrices = matrices or self.matrices()
         frames = len(waveform) // HOP
         pieces = []
         for first in range(0, frames, _PIECE):
             last = min(first + _PIECE, frames)
             begin, end = max(first - 1, 0), min(last + 1, frames)
-            z = self(waveform[None, begin * HOP : end * HOP])[0]
-            pieces.append(z[first - begin : last - begin])
+            z = waveform[None, begin * HOP : end * HOP, None]
+            for layer, matrix in zip(self.layers, matrices):
+                z = layer(z, matrix)
+            pieces.append(z[0, first - begin : last - begin])
         return torch.cat(pieces)
 
 

@@ -113,7 +113,8 @@ class CPCFrames:
         device = next(self.model.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             # One by one: at an utterance's end every convolution pads its own input, which no batch padding equals.
-            z = [self.model.encoder.long(waveform.to(device)) for waveform in waveforms]
+            matrices = self.model.encoder.matrices()
+            z = [self.model.encoder.long(waveform.to(device), matrices) for waveform in waveforms]
             # The recurrence looks back only: what is padded behind an utterance cannot change it.
             frames = self.of_encoded(pad_sequence(z, batch_first=True))[0]
         return [frames[i, : len(own)] for i, own in enumerate(z)]

@@ -29,7 +29,7 @@ class Stream:
 
     Args:
         representation: which layer of which model, and in which precision; its context must be carried
-            (``window_samples=None``).
+            (``window_samples=None``). The model's weights must not change while the stream lasts.
     """
 
     def __init__(self, representation: CPCFrames) -> None:
@@ -37,7 +37,12 @@ class Stream:
             raise ValueError("a stream carries its context; window_samples must be None")
         self.representation, self.dim = representation, representation.dim
         self.device = next(representation.model.parameters()).device
+        with self._precision(), torch.no_grad():
+            self._matrices = representation.model.encoder.matrices()
         self._begin()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.representation.bf16)
 
     def _begin(self) -> None:
         self._waiting = torch.empty(0, device=self.device)  # samples that a frame to come still sees
@@ -65,8 +70,8 @@ class Stream:
         if end <= self._known:
             return torch.empty(0, self.dim, device=self.device)
         model = self.representation.model
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.representation.bf16):
-            z = model.encoder.long(self._waiting)[None, self._known : end]
+        with self._precision():
+            z = model.encoder.long(self._waiting, self._matrices)[None, self._known : end]
             frames, self._state = self.representation.of_encoded(z, self._state)
         self._waiting = self._waiting[(end - 1) * HOP :].clone()
         self._known = 1
