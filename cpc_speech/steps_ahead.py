@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cpc_speech.ablation_report import Ablation
 from cpc_speech.checkpoint import load_experiment
 from cpc_speech.datadir import read_list
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
-from cpc_speech.infonce import setting_name
 from cpc_speech.loader import Minibatches, waveform
 from cpc_speech.machine import set_up
 from cpc_speech.model import CPC, HOP
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     measured = measure(model.to(alone().device), windows, args.minibatches)
     log.info("%s: top-1 %s %%", args.exp, ", ".join(f"{value:.1f}" for value in measured["top1"]))
     facts = {
-        "setting": setting_name(config.batch_composition, config.candidates), "steps": config.steps,
+        "row": Ablation(args.exp.name, args.exp, config, None, {}).row, "steps": config.steps,
         "split": "test", "windows": windows.sampler.windows, "window_samples": WINDOW_SAMPLES,
         "minibatches": args.minibatches, "window_seed": SEED, "updates": updates, "seed": config.seed,
         "config": dataclasses.asdict(config),
