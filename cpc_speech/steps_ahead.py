@@ -109,7 +109,8 @@ def measure(model: CPC, windows: Minibatches, number: int) -> dict[str, Any]:
     }  # fmt: skip
     for k, step in enumerate(counted.unbind(1), 1):
         predictions = windows.sampler.windows * (FRAMES - k)
-        for name, right, total in zip(("top1", "pairwise"), step.unbind(1), (predictions, predictions * (candidates - 1))):
+        totals = {"top1": predictions, "pairwise": predictions * (candidates - 1)}
+        for (name, total), right in zip(totals.items(), step.unbind(1)):
             score = Score([f"minibatch {j}" for j in range(number)], right.tolist(), [total] * number)
             result[name].append(score.accuracy)
             result[f"{name}_ci95"].append(list(score.interval()))

@@ -14,9 +14,9 @@ Leaves --exp/tsne.<representation>.json. Needs scikit-learn.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
 
 
-def choose(task: Task, speakers: list[str], number: int, frames: int, seed: int) -> list[Frame]:
+def choose(task: Task, speakers: Sequence[str], number: int, frames: int, seed: int) -> list[Frame]:
     """``frames`` labelled frames of each of ``number`` test speakers: by speaker, then in the order of the audio.
 
     Args:
@@ -99,8 +99,7 @@ def choose(task: Task, speakers: list[str], number: int, frames: int, seed: int)
     """
     labelled: dict[str, list[Frame]] = {}
     for i in task.splits["test"]:
-        rows = np.flatnonzero(task.targets[i] >= 0).tolist()
-        labelled.setdefault(speakers[i], []).extend(Frame(i, t) for t in rows)
+        labelled.setdefault(speakers[i], []).extend(Frame(i, t) for t in np.flatnonzero(task.targets[i] >= 0).tolist())
     enough = [speaker for speaker in sorted(labelled) if len(labelled[speaker]) >= frames]
     if not enough:
         most = max(map(len, labelled.values()))
@@ -143,7 +142,7 @@ def embed(values: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
         UserError: the perplexity is not below the number of frames.
     """
     if not 0 < perplexity < len(values):
-        raise UserError(f"--perplexity {perplexity:g}: it must be above 0 and below the number of frames, {len(values)}")
+        raise UserError(f"--perplexity {perplexity:g}: it must be above 0 and below the {len(values)} frames there are")
     manifold, threads = require("sklearn.manifold", "analysis"), require("threadpoolctl", "analysis")
     deviation = values.std(0)
     standardised = (values - values.mean(0)) / np.where(deviation > 0, deviation, 1)

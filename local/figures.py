@@ -109,9 +109,7 @@ def save(figure: Any, path: Path) -> None:
         file.write(content.getbuffer())
 
 
-def publish(
-    figure: Any, folder: Path, name: str, *, title: str, caption: str, experiments: Sequence[str]
-) -> None:
+def publish(figure: Any, folder: Path, name: str, *, title: str, caption: str, experiments: Sequence[str]) -> None:
     """Write a figure of the report as ``folder/<name>.png`` and ``.pdf``, and ``.json``, which says what it shows.
 
     Args:

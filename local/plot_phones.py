@@ -1,7 +1,7 @@
 """Draw how well each phone is recognised, and what it is taken for, from phone probes' results.
 
-    python local/plot_phones.py exp/mixed_speaker/probes/c.phone.linear.json exp/baselines/probes/mfcc.phone.linear.json \
-        --lang data/lang --to exp/figures
+    python local/plot_phones.py exp/mixed_speaker/probes/c.phone.linear.json \
+        exp/baselines/probes/mfcc.phone.linear.json --lang data/lang --to exp/figures
 
 Leaves phone_accuracy.png, .pdf and .json, of all the results given, and phone_confusion.png, .pdf and .json, of the
 first. Phones stand by manner of articulation, the best recognised by the first result's classifier first; those that do
@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import figures
 import numpy as np
 
-import figures
 from cpc_speech.errors import UserError, run
 from cpc_speech.report import row_label
 from data_prep.phones import BROAD_CLASSES, broad_class, read_symbols

@@ -1,6 +1,8 @@
 """Draw Figure 3: how well models tell the frame k steps ahead, from what cpc_speech/steps_ahead.py left.
 
     python local/plot_steps_ahead.py exp/ablations/steps_20.seed1/steps_ahead.json [...] --to exp/figures
+
+All models are measured on the same windows, so any number of them may stand in one figure.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import figures
+
 from cpc_speech.errors import UserError, require, run
 
 PANELS = (("top1", "top-1 accuracy, %"), ("pairwise", "pairwise accuracy, %"))
@@ -51,8 +54,8 @@ def caption(models: Sequence[dict[str, Any]]) -> str:
         f"score is the highest (left), and how many of the others it exceeds (right). All models choose among the same "
         f"N = {first['candidates']:,} candidates, whatever negatives they were trained with: all frames of "
         f"{first['windows']} windows of {first['window_samples'] / 16000:g} s of the {first['split']} split, drawn of "
-        f"any speakers, {first['minibatches']} times. Bands are 95 % intervals (bootstrap over these draws). Corresponds "
-        "to the paper's Figure 3, whose text can be read either way."
+        f"any speakers, {first['minibatches']} times. Bands are 95 % intervals (bootstrap over these draws). "
+        "Corresponds to the paper's Figure 3, whose text can be read either way."
     )
 
 

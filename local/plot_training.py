@@ -11,7 +11,6 @@ second one.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import figures
+
 from cpc_speech.ablation_report import Ablation
 from cpc_speech.config import Config, load_config
 from cpc_speech.errors import UserError, require, run
@@ -125,9 +125,9 @@ def main(argv: list[str] | None = None) -> None:
     figures.publish(
         information([facts[place] for place in kept], [names[place] for place in kept]), args.to, "information",
         title="log N − loss by steps ahead",
-        caption="log N − loss on fixed windows of the dev split at the end of training, by steps ahead. It is a lower "
-        "bound of the mutual information of c_t and the frame so many steps ahead (section 2.3 of the paper) only where "
-        "negatives come from other windows of independently drawn speakers: "
+        caption="log N − loss on fixed windows of the dev split at the end of training, by steps ahead. It is a "
+        "lower bound of the mutual information of c_t and the frame so many steps ahead (the paper, section 2.3) only "
+        "where negatives come from other windows of independently drawn speakers: "
         + (f"here, {', '.join(bounds)}" if bounds else "none of the models here")
         + ". Elsewhere it is a number to watch. It cannot exceed log N.",
         experiments=[experiments[place] for place in kept],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import figures
+
 from cpc_speech.errors import UserError, run
 from data_prep.phones import BROAD_CLASSES, broad_class
 
@@ -62,10 +63,11 @@ def _scatter(axes: Any, points: dict[str, Any], classes: Sequence[str], names: S
     axes.set(xticks=[], yticks=[])
     axes.margins(0.02)
     axes.set_xlabel("first dimension (no unit)", fontsize=figures.SMALL)
-    left, right, bottom, top = *axes.get_xlim(), *axes.get_ylim()
-    half = max(right - left, top - bottom) / 2  # one scale for both dimensions, in a square
-    axes.set(xlim=((left + right) / 2 - half, (left + right) / 2 + half),
-             ylim=((bottom + top) / 2 - half, (bottom + top) / 2 + half), box_aspect=1)  # fmt: skip
+    # One scale for both dimensions, in a square.
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    half = max(right - left, top - bottom) / 2
+    x, y = (left + right) / 2, (bottom + top) / 2
+    axes.set(xlim=(x - half, x + half), ylim=(y - half, y + half), box_aspect=1)
 
 
 def caption(maps: Sequence[dict[str, Any]], experiments: Sequence[str]) -> str:
