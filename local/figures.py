@@ -71,12 +71,12 @@ def plain(axes: Any, x: str, y: str, title: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def chance(axes: Any, y: float, text: str, side: str = "left") -> None:
-    """A line at the height that guessing reaches, with its name above its left or right end."""
+def chance(axes: Any, y: float, text: str, above: bool = False) -> None:
+    """A line at the height that guessing reaches, its name where curves are not: below it, or above where they fall."""
     axes.axhline(y, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
-    end, indent = (0, 3) if side == "left" else (1, -3)
-    axes.annotate(text, (end, y), (indent, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha=side, fontsize=SMALL, color=GREY)  # fmt: skip
+    axes.annotate(text, (1, y), (-3, 3 if above else -3), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", ha="right", va="bottom" if above else "top",
+                  fontsize=SMALL, color=GREY)  # fmt: skip
 
 
 def experiment(folder: Path, figures: Path) -> str:

@@ -41,7 +41,7 @@ def draw(models: Sequence[dict[str, Any]], names: Sequence[str]) -> Any:
         figures.plain(axes, "steps ahead (10 ms each)", label)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(10, integer=True))
         axes.set_xlim(0.5, max(model["steps"] for model in models) + 0.5)
-        axes.set_ylim(guess - 3 if measure == "pairwise" else -3, 102)
+        axes.set_ylim(guess - (102 - guess) / 15, 102)
     figure.axes[0].legend(fontsize=figures.SMALL, frameon=False)
     return figure
 

@@ -46,10 +46,10 @@ def learning_curves(models: Sequence[Path], names: Sequence[str]) -> Any:
             raise UserError(f"{exp}/metrics.jsonl has no line of training; pretrain it first (stage 4)")
         axes.plot(*zip(*smooth(train)), color=style.color, linewidth=2.5, alpha=0.3, solid_capstyle="butt")
         axes.plot(*zip(*dev or smooth(train)), **style._asdict(), markersize=4.5, linewidth=1.4, label=name)
-    figures.chance(axes, 1, "chance, ln N", side="right")
+    figures.chance(axes, 1, "chance, ln N", above=True)
     figures.plain(axes, "updates", "loss / ln N")
     axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-    axes.set_ylim(0, 1.08)
+    axes.set_ylim(0, max(1.08, axes.get_ylim()[1]))
     axes.set_xlim(left=0)
     faint = lines.Line2D([], [], color=figures.GREY, linewidth=2.5, alpha=0.4, label="faint: on train, smoothed")
     axes.legend(handles=[*axes.get_legend_handles_labels()[0], faint], fontsize=figures.SMALL, frameon=False)
@@ -74,7 +74,7 @@ def information(models: Sequence[dict[str, Any]], names: Sequence[str]) -> Any:
     Filled marks and lines are bounds of mutual information, hollow marks on faint lines are not.
     """
     ticker = require("matplotlib.ticker", "analysis")
-    figure = figures.new(4.6)
+    figure = figures.new(5.0)
     axes = figure.subplots()
     for facts, name, style in zip(models, names, figures.lines(len(models))):
         gained = [math.log(facts["candidates"]) - loss for loss in facts["dev_loss"]]
@@ -83,14 +83,16 @@ def information(models: Sequence[dict[str, Any]], names: Sequence[str]) -> Any:
             range(1, len(gained) + 1), gained, **style._asdict(), label=f"{name}: {BOUND if bound else NO_BOUND}",
             linewidth=2 if bound else 1, markersize=5, markerfacecolor=style.color if bound else "white",
         )  # fmt: skip
-    for n in sorted({facts["candidates"] for facts in models}):
+    for rank, n in enumerate(sorted({facts["candidates"] for facts in models}, reverse=True)):
         axes.axhline(math.log(n), color=figures.GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+        # 1,024 and 897 are near each other: one stands above its line, the others below theirs.
         axes.annotate(f"log N, N = {n:,}", (1, math.log(n)), (3, 0), xycoords=("axes fraction", "data"),
-                      textcoords="offset points", va="center", fontsize=figures.SMALL, color=figures.GREY)  # fmt: skip
+                      textcoords="offset points", va="top" if rank else "bottom",
+                      fontsize=figures.SMALL, color=figures.GREY)  # fmt: skip
     figures.plain(axes, "steps ahead (10 ms each)", "log N − loss, nats")
     axes.xaxis.set_major_locator(ticker.MaxNLocator(10, integer=True))
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=figures.SMALL, frameon=False)
+    axes.set_ylim(bottom=min(-0.15, axes.get_ylim()[0]))
+    figure.legend(loc="outside lower center", ncols=2, fontsize=figures.SMALL, frameon=False)
     return figure
 
 

@@ -154,6 +154,12 @@ def test_what_is_missing_is_named(stage: Stage, gone: str, message: str) -> None
     assert result.returncode == 1 and message in result.stderr
 
 
+@pytest.mark.parametrize(("last", "parts"), [("7", ["core", "align", "analysis"]), ("6", ["core", "align"])])
+def test_stage_0_checks_what_figures_need(stage: Stage, last: str, parts: list[str]) -> None:
+    stage("--stage", "0", "--stop-stage", last)  # the pretenders make no corpus, so it goes no further
+    assert stage.calls()[1]["check_dependencies"] == parts
+
+
 def test_a_model_that_nobody_trains(stage: Stage) -> None:
     result = stage("--steps-ahead-of", "steps_21")
     assert result.returncode == 1

@@ -48,8 +48,10 @@ def check_published(folder: Path, names: Sequence[str], experiments: Sequence[Se
     return said
 
 
-def legend(axes: Any) -> list[str]:
-    return [text.get_text() for text in axes.get_legend().get_texts()]
+def legend(owner: Any) -> list[str]:
+    """The texts of the one legend of axes or a figure."""
+    [found] = [owner.get_legend()] if hasattr(owner, "get_legend") else owner.legends
+    return [text.get_text() for text in found.get_texts()]
 
 
 def grey(color: Any) -> float:
@@ -193,8 +195,9 @@ def test_training(tmp_path: Path) -> None:
     assert [text.get_text() for text in axes.texts] == ["chance, ln N"]
 
     models = [json.loads((Path(path) / "train.json").read_text()) for path in paths]
-    [axes] = plot_training.information(models, ["a", "b"]).axes
-    assert legend(axes) == ["a: a number to watch, no bound", "b: a lower bound of mutual information"]
+    figure = plot_training.information(models, ["a", "b"])
+    [axes] = figure.axes
+    assert legend(figure) == ["a: a number to watch, no bound", "b: a lower bound of mutual information"]
     for line, n in zip(axes.lines, (40, 21)):  # 2 windows of 20 frames; the positive and the other window's
         np.testing.assert_allclose(line.get_ydata(), [0.75 * math.log(n), 0.25 * math.log(n)])
     assert {text.get_text() for text in axes.texts} == {"log N, N = 40", "log N, N = 21"}

@@ -40,7 +40,7 @@ trained() {
 
 stage_7() {
   unlabelled && return
-  local name folder first=${models%% *} layer figures=exp/figures
+  local name folder first=${models%% *} figures=exp/figures
   local -A drawn=()  # what each script is given
   for name in $(steps_ahead_models); do
     part=steps_ahead.$name
@@ -51,7 +51,7 @@ stage_7() {
     run $train_cmd python -m cpc_speech.steps_ahead --data "data/$set" --exp "$folder"
     finish "$folder/steps_ahead.json"
   done
-  part=tsne.$first fingerprint=()
+  part=tsne.$first
   need 4 "exp/$first"/{.done.4,train.json}
   tsne "exp/$first" c
   part=tsne.mfcc
