@@ -11,7 +11,8 @@ minibatch is a candidate, N = 1,024. (A test split with room for fewer windows h
 starts afresh with each window, as in pretraining. Networks and scores are computed in fp32, whatever was trained in.
 
 Intervals are bootstraps over minibatches: they are drawn independently, whereas the windows of one share their
-candidates. Leaves --exp/steps_ahead.json, accuracies in per cent.
+candidates. They are about the windows of this test split, not about other speakers. Leaves --exp/steps_ahead.json,
+accuracies in per cent.
 """
 
 from __future__ import annotations

@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
                         help="about how many neighbours a frame has (default: %(default)g)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the frames and of the map")
     args = parser.parse_args(argv)
+    if args.speakers < 1 or args.frames < 1:
+        parser.error("--speakers and --frames are 1 or more")
     require("sklearn.manifold", "analysis")  # before the frames are computed
 
     audio = PackedAudio(args.data, read_list(args.data / "splits" / "test.list"))

@@ -46,7 +46,7 @@ def draw(models: Sequence[dict[str, Any]], names: Sequence[str]) -> Any:
     return figure
 
 
-def caption(models: Sequence[dict[str, Any]]) -> str:
+def caption(models: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
     """What the figure shows, in a paragraph."""
     first = models[0]
     return (
@@ -54,8 +54,8 @@ def caption(models: Sequence[dict[str, Any]]) -> str:
         f"score is the highest (left), and how many of the others it exceeds (right). All models choose among the same "
         f"N = {first['candidates']:,} candidates, whatever negatives they were trained with: all frames of "
         f"{first['windows']} windows of {first['window_samples'] / 16000:g} s of the {first['split']} split, drawn of "
-        f"any speakers, {first['minibatches']} times. Bands are 95 % intervals (bootstrap over these draws). "
-        "Corresponds to the paper's Figure 3, whose text can be read either way."
+        f"any speakers, {first['minibatches']} times. Models: {'; '.join(names)}. "
+        "Bands are 95 % intervals (bootstrap over these draws). Corresponds to the paper's Figure 3, whose text can be read either way."
     )
 
 
@@ -66,9 +66,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     models = [figures.read(path, "top1", "pairwise", "row") for path in args.models]
     experiments = [figures.experiment(path.parent, args.to) for path in args.models]
+    names = figures.distinct([model["row"] for model in models], experiments)
     figures.publish(
-        draw(models, figures.distinct([model["row"] for model in models], experiments)), args.to, "steps_ahead",
-        title="Accuracy by steps ahead", caption=caption(models), experiments=experiments,
+        draw(models, names), args.to, "steps_ahead", title="Accuracy by steps ahead",
+        caption=caption(models, names), experiments=experiments,
     )  # fmt: skip
 
 

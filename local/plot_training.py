@@ -113,27 +113,36 @@ def main(argv: list[str] | None = None) -> None:
         learning_curves(args.models, names), args.to, "learning_curves", title="Learning curves",
         caption="InfoNCE loss, averaged over all steps ahead, as a share of the loss of guessing, ln N: on fixed "
         "windows of the dev split and, faint, on the training minibatches, smoothed. N is the number of candidates of "
-        "each model's own negatives, so heights compare only between models with the same negatives and steps.",
+        "each model's own negatives, so heights compare only between models with the same negatives and steps. Models: "
+        f"{'; '.join(names)}.",
         experiments=experiments,
     )  # fmt: skip
 
-    facts = [figures.read(exp / "train.json", "dev_loss") for exp in args.models]
-    kept = [place for place, one in enumerate(facts) if one["dev_loss"]]
-    for place in set(range(len(facts))) - set(kept):
+    found = [figures.read(exp / "train.json", "dev_loss") for exp in args.models]
+    shown = [place for place, facts in enumerate(found) if facts["dev_loss"]]
+    for place in set(range(len(found))) - set(shown):
         log.warning("%s has no dev loss, and is not in the figure of information", args.models[place])
-    if not kept:
-        return
-    bounds = [names[place] for place in kept if facts[place]["log_n_minus_loss_is_a_bound"]]
-    figures.publish(
-        information([facts[place] for place in kept], [names[place] for place in kept]), args.to, "information",
-        title="log N − loss by steps ahead",
-        caption="log N − loss on fixed windows of the dev split at the end of training, by steps ahead. It is a "
-        "lower bound of the mutual information of c_t and the frame so many steps ahead (the paper, section 2.3) only "
-        "where negatives come from other windows of independently drawn speakers: "
-        + (f"here, {', '.join(bounds)}" if bounds else "none of the models here")
-        + ". Elsewhere it is a number to watch. It cannot exceed log N.",
-        experiments=[experiments[place] for place in kept],
-    )  # fmt: skip
+    if shown:
+        models, names = [found[place] for place in shown], [names[place] for place in shown]
+        figures.publish(
+            information(models, names), args.to, "information", title="log N − loss by steps ahead",
+            caption=information_caption(models, names), experiments=[experiments[place] for place in shown],
+        )  # fmt: skip
+    else:
+        for old in args.to.glob("information.*"):  # of models that are no more
+            old.unlink()
+
+
+def information_caption(models: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    """What the figure shows, in a paragraph."""
+    bounds = [name for name, facts in zip(names, models) if facts["log_n_minus_loss_is_a_bound"]]
+    return (
+        "log N − loss on fixed windows of the dev split at the end of training, by steps ahead, of "
+        f"{'; '.join(names)}. It is a lower bound of the mutual information of c_t and the frame so many steps ahead "
+        "(the paper, section 2.3) only where negatives come from other windows of independently drawn speakers: "
+        f"{'here, ' + '; '.join(bounds) if bounds else 'none of the models here'}. "
+        "Elsewhere it is a number to watch. It cannot exceed log N."
+    )
 
 
 if __name__ == "__main__":

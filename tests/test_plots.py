@@ -154,7 +154,9 @@ def test_steps_ahead(tmp_path: Path) -> None:
     plot_steps_ahead.main([*paths, "--to", str(tmp_path / "figures")])
     [said] = check_published(tmp_path / "figures", ["steps_ahead"], [["ablations/a", "b"]])
     assert "from 1,023 others" in said["caption"] and "of the test split" in said["caption"]
-    assert "Figure 3" in said["caption"]
+    assert (
+        "Models: mixed speaker, 20 steps; same speaker, 12 steps." in said["caption"] and "Figure 3" in said["caption"]
+    )
 
 
 def test_steps_ahead_on_other_windows() -> None:
@@ -211,6 +213,7 @@ def test_training(tmp_path: Path) -> None:
 def test_training_without_dev(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A small corpus leaves no dev loss: its curve is that on train, and there is nothing to say of information."""
     path = trained(tmp_path / "a", dev=False)
+    write(tmp_path / "figures" / "information.json", "of models that are no more")
     plot_training.main([path, "--to", str(tmp_path / "figures")])
     check_published(tmp_path / "figures", ["learning_curves"], [["a"]])
     assert "a has no dev loss" in caplog.text
