@@ -55,7 +55,8 @@ def caption(models: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
         f"N = {first['candidates']:,} candidates, whatever negatives they were trained with: all frames of "
         f"{first['windows']} windows of {first['window_samples'] / 16000:g} s of the {first['split']} split, drawn of "
         f"any speakers, {first['minibatches']} times. Models: {'; '.join(names)}. "
-        "Bands are 95 % intervals (bootstrap over these draws). Corresponds to the paper's Figure 3, whose text can be read either way."
+        "Bands are 95 % intervals (bootstrap over these draws). Corresponds to the paper's Figure 3, "
+        "whose text can be read either way."
     )
 
 

@@ -33,8 +33,7 @@ def draw(maps: Sequence[dict[str, Any]]) -> Any:
         raise UserError("the maps are of different frames; make all of them with the same options")
     speakers = sorted(set(points["speaker"]))
     rows = [("speaker", points["speaker"], speakers)]
-    # Phones that are numbers, as the CPC authors' labels have them, fall into no classes.
-    if all(classes := [broad_class(phone) or "" for phone in points["phone"]]):
+    if all(classes := manners(maps[0])):
         rows.append(("phone", classes, [name for name in BROAD_CLASSES if name in classes]))
     figure = figures.new(4.9 * len(rows))
     for part, (what, classes, names) in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows):
@@ -49,6 +48,11 @@ def draw(maps: Sequence[dict[str, Any]]) -> Any:
             frameon=False, markerscale=1.8, handletextpad=0.2, columnspacing=1.5,
         )  # fmt: skip
     return figure
+
+
+def manners(facts: dict[str, Any]) -> list[str]:
+    """Each point's manner of articulation; '' where phones are numbers, as the CPC authors' labels have them."""
+    return [broad_class(phone) or "" for phone in facts["points"]["phone"]]
 
 
 def _scatter(axes: Any, points: dict[str, Any], classes: Sequence[str], names: Sequence[str]) -> None:
@@ -79,12 +83,14 @@ def caption(maps: Sequence[dict[str, Any]], experiments: Sequence[str]) -> str:
         + (f" of {exp}, after {facts['updates']:,} updates" if facts.get("updates") else "")
         for facts, exp in zip(maps, experiments)
     )
+    below = ""
+    if all(manners(first)):
+        below = f" above and, the same points, by manner of articulation below (labels: {first['labels']})"
     return (
         f"t-SNE (perplexity {first['perplexity']:g}) of {first['frames_a_speaker']} frames of each of {speakers} "
-        f"speakers of the {first['split']} split, by speaker above and, the same points, by manner of articulation "
-        f"below (labels: {first['labels']}). From left to right: {shown}. Corresponds to the paper's Figure 2, which "
-        "shows CPC by speaker. Only who is near whom means something: axes, sizes of clusters and the distances "
-        "between them do not."
+        f"speakers of the {first['split']} split, by speaker{below}. From left to right: {shown}. Corresponds to the "
+        "paper's Figure 2, which shows CPC by speaker. Only who is near whom means something: axes, sizes of clusters "
+        "and the distances between them do not."
     )
 
 
