@@ -115,7 +115,7 @@ def write_tables(
         speakers.setdefault(kept[utterance].speaker, []).append(utterance)
 
     index = out / ("feats.scp" if form == "kaldi" else "npy.scp")
-    for stale in (index, out / "segments"):
+    for stale in (index, out / "segments", *(out / "npy").rglob("*.npy.tmp.*")):  # these a kill left half written
         stale.unlink(missing_ok=True)
     write_table(out / "wav.scp", {segment.recording: segment.entry for segment in kept.values()})
     if source is not None and (source / "segments").exists():

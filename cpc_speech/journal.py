@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from cpc_speech.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Journal:
@@ -25,9 +28,11 @@ class Journal:
         self._file = open(path, "a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._file.close()
             raise UserError(f"{path}: another process is at this work; wait for it, or end it") from error
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): see to it that nobody else is at this work", path, error.strerror)
         self.records, whole = _read(path)
         self._file.truncate(whole)
 

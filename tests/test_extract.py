@@ -279,6 +279,7 @@ def test_killed_it_goes_on_and_leaves_the_same(
                 whole / f"npy/{name[:3]}/{name}.npy"
             ).read_bytes()
     assert (out / index).read_text() == (whole / index).read_text().replace(str(whole), str(out))
+    assert not list(out.rglob("*.tmp.*"))
     for name in ("utt2num_frames", "utt2dur", "wav.scp", "extract.jsonl"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
 
