@@ -45,6 +45,7 @@ from cpc_speech.pretrained import read
 from cpc_speech.representations import CPCFrames
 from cpc_speech.streaming import Stream
 from data_prep.audio import AudioError, AudioReader
+from data_prep.pack import DISK_FULL
 from data_prep.segments import Segment, read_segments
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,12 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--cmvn is Kaldi's: it wants --format kaldi")
     if args.format == "lhotse":
         require("lhotse", "lhotse")  # not only after hours
-    extract(args)
+    try:
+        extract(args)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(f"{args.out}: the disk is full; make room, and run the same command again to go on") from error
 
 
 def extract(args: argparse.Namespace) -> None:
@@ -114,8 +120,9 @@ def extract(args: argparse.Namespace) -> None:
         model = model.truncated(args.depth)
     frames = args.frames or ("pad" if args.format == "lhotse" else "exact")
     options = Options(
-        digest_of(model), args.layer, args.depth or layers, args.precision, frames, args.format, args.nj,
-        hashlib.sha256(repr([tuple(segment) for segment in segments]).encode()).hexdigest(),
+        weights=digest_of(model), layer=args.layer, depth=args.depth or layers, precision=args.precision, frames=frames,
+        format=args.format, nj=args.nj,
+        utterances=hashlib.sha256(repr([tuple(segment) for segment in segments]).encode()).hexdigest(),
     )  # fmt: skip
     settle(out, options, args.model)
 

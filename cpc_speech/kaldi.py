@@ -107,10 +107,10 @@ class MatrixArchive:
     def matrix(self, key: str, rows: int, dim: int) -> Iterator[Callable[[np.ndarray], None]]:
         """Write the next one, all of its ``rows``; the archive's ``begin`` and ``end`` are then where it stands. An
         exception takes back what there is of it."""
-        begin = self.end + self._file.write(f"{key} ".encode())
+        begin = self.end + len(f"{key} ".encode())
         end = begin + matrix_bytes(rows, dim)
         try:
-            self._file.write(_matrix_header(rows, dim, np.float32))
+            self._file.write(f"{key} ".encode() + _matrix_header(rows, dim, np.float32))
             yield lambda block: _write_rows(self._file, block)
             if self._file.tell() != end:
                 raise ValueError(f"{key}: not {rows} rows, but {self._file.tell() - end:+,} bytes")

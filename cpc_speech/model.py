@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HOP = 160  # samples a frame: the product of the encoder's strides
-_PIECE = 100  # frames encoded at a time by Encoder.long: their activations fit the cache of a CPU's core
+# Frames encoded at a time by Encoder.long: on a CPU, for each thread, as many as have activations that fit its cache.
+_PIECE, _PIECE_ON_GPU = 100, 4000
 _RECURRENCES = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 State = Tensor | tuple[Tensor, Tensor]  # of a recurrence, each tensor (L, B, H): a GRU's h, an LSTM's h and cell
@@ -94,9 +95,10 @@ class Encoder(nn.Module):
         """
         matrices = matrices or self.matrices()
         frames = len(waveform) // HOP
+        piece = _PIECE * torch.get_num_threads() if waveform.device.type == "cpu" else _PIECE_ON_GPU
         pieces = []
-        for first in range(0, frames, _PIECE):
-            last = min(first + _PIECE, frames)
+        for first in range(0, frames, piece):
+            last = min(first + piece, frames)
             begin, end = max(first - 1, 0), min(last + 1, frames)
             z = waveform[None, begin * HOP : end * HOP, None]
             for layer, matrix in zip(self.layers, matrices):

@@ -29,7 +29,7 @@ class Pretrained(nn.Module):
     waveforms of any lengths in, a list of frames out. ``model`` is the network, for those who train it further.
 
     Args:
-        layer: ``c``, ``z``, or ``c1``, ``c2``, ... for a layer of the context.
+        layer: ``c``, ``z``, ``both`` (z and c side by side), or ``c1``, ``c2``, ... for a layer of the context.
         precision: ``fp32`` or ``bf16``.
     """
 

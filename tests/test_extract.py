@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Callable
@@ -388,6 +389,26 @@ def test_other_options_are_refused(exp: Path, data: Path, tmp_path: Path) -> Non
         run(exp, data, out)
     with pytest.raises(UserError, match="another folder"):
         run(exp, data, data)
+
+
+def test_a_full_disk_is_no_end(exp: Path, data: Path, tmp_path: Path, small_pools: None) -> None:
+    """A limit on the size of files stands in for it; the same command goes on once there is room."""
+    whole, out = run(exp, data, tmp_path / "whole"), tmp_path / "out"
+    said = tmp_path / "said"
+
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+        try:
+            run(exp, data, out)
+        except UserError as error:
+            said.write_text(str(error))
+
+    assert in_a_child(work) == 0
+    assert said.read_text() == f"{out}: the disk is full; make room, and run the same command again to go on"
+    assert not (out / "feats.scp").exists() and 0 < len((out / "extract.jsonl").read_text().splitlines()) < 3
+    run(exp, data, out)
+    assert (out / "feats.ark").read_bytes() == (whole / "feats.ark").read_bytes()
 
 
 def test_a_damaged_archive_or_model_is_no_start(exp: Path, data: Path, tmp_path: Path) -> None:
