@@ -128,12 +128,12 @@ stage_4() {
     need 1 "data/$set"/{.done.1,audio.scp,utt2num_samples}
     need 3 "data/$set"/{.done.3,splits/{train,dev}.list}
     reads "$recipe/conf"/{cpc,"$part"}.yaml
-    uses seed overrides
+    uses seed pretrain_on overrides
     unfinished "exp/$part/.done.4" || continue
     set_aside "exp/$part"
     # shellcheck disable=SC2046,SC2086  # lists of words
     run $train_cmd $(pretrain_with) -m cpc_speech.train --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
-      --data "data/$set" --exp "exp/$part" seed="$seed" $overrides
+      --data "data/$set" --exp "exp/$part" seed="$seed" pretrain_on="$pretrain_on" $overrides
     finish "exp/$part/train.json"
   done
 }
@@ -151,7 +151,9 @@ set_aside() {
 
 stage_5() {
   unlabelled && return
-  local model layer task name probe=(python -m cpc_speech.probe --seed "$seed")
+  local model layer task name probe
+  # shellcheck disable=SC2207  # a list of words
+  probe=(python -m cpc_speech.probe --seed $(seeds_of_probes))
   local configs=(--config "$recipe/conf/cpc.yaml" --config exp/baselines/overrides.yaml)
   for model in $models; do
     need 4 "exp/$model"/{.done.4,train.json}
@@ -188,9 +190,11 @@ stage_5() {
   fi
 }
 
+seeds_of_probes() { printf '%s' "${probe_seeds:-$seed}" | tr , ' '; }
+
 # probe_row EXP NAME OPTION...: a row of stage 5's "${probe[@]}", with each of --probes.
 probe_row() {
-  uses probes
+  uses probes probe_seeds
   # shellcheck disable=SC2086  # a list of words
   row "$1" "$2" "${probe[@]}" "${@:3}" --probe $probes
 }
