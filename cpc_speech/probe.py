@@ -15,9 +15,9 @@ passes over the data; dev chooses among them, and test is read once, by the chos
 is done once with each, and what is left are sums over them: see ``probe_seeds``.
 
 Leaves --exp/probes/<representation>.<task>.<linear or mlp>.json and, beside a linear one, the chosen probe itself: .pt
-of the first seed (cpc_speech/classifier.py). A speaker's result also says which utterances are right by the mean over their frames of
-what the classifier puts out, which of a linear one is the same as classifying the mean over time; a phone's has the
-confusion matrix.
+of the first seed (cpc_speech/classifier.py). A speaker's result also says which utterances are right by the mean over
+their frames of what the classifier puts out, which of a linear one is the same as classifying the mean over time; a
+phone's has the confusion matrix.
 
 --labels and --label-shift probe phones alone, with labels of another folder or moved by so many frames of 10 ms: by +1,
 frame t is to be named what frame t - 1 is, so a causal network may hear 10 ms more of it. They leave

@@ -120,6 +120,30 @@ def show_difference(value: float, low: float, high: float) -> str:
     return f"{value:+.1f} ({low:+.1f} … {high:+.1f})"
 
 
+def show_probe_seeds(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """A sentence on the seeds of probes, for the text below a table; nothing where each has one.
+
+    Args:
+        results: what each is called, and what its probe wrote.
+    """
+    several = [(name, facts) for name, facts in results if len(facts.get("probe_seeds", [])) > 1]
+    if not several:
+        return ""
+    counts = sorted({len(facts["probe_seeds"]) for _, facts in several})
+    spread, name, task = max(
+        (max(facts["accuracy_by_seed"]) - min(facts["accuracy_by_seed"]), name, facts["task"]) for name, facts in several
+    )
+    return (
+        f"A probe's accuracy is the mean of {' or '.join(map(str, counts))} probe seeds; the largest spread among them, "
+        f"the greatest less the least, is {spread:.2f} points ({name}, {task}). "
+    )
+
+
+def probe_seeds(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json says of a probe's seeds."""
+    return {key: facts.get(key) for key in ("probe_seeds", "accuracy_by_seed", "learning_rate_by_seed")}
+
+
 def save_score(path: Path, score: Score, facts: Mapping[str, Any]) -> None:
     """Write a probe's result: facts about it, accuracy and interval, and the counts they come from."""
     low, high = score.interval()

@@ -1,0 +1,91 @@
+"""The report as one HTML page that needs nothing else: no network, no file beside it.
+
+It is made of the very Markdown that RESULTS.md holds. What it looks like, and the script that sorts its tables, stand in
+report.template.html.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from cpc_speech.errors import UserError, require
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+
+TEMPLATE = Path(__file__).with_name("report.template.html")
+# 57.2 (56.4–57.9) · 6,000 · +0.9 (+0.1 … +1.7) · 45.0 ± 2.1 (n 3) · 43.3 min · 17.07 h: what is sorted by its first figure.
+_NUMBER = re.compile(r"[+−-]?\d[\d,]*(\.\d+)?( (h|min|ms|%|±.*|\(.*\)|at [+-]\d+))*")
+
+
+def to_html(text: str, folder: Path) -> str:
+    """Markdown → page.
+
+    Args:
+        text: begins with a heading of the first level, the title; whatever HTML is in it is shown, not obeyed.
+        folder: where the pictures lie that it names.
+
+    Raises:
+        UserError: markdown-it-py is missing, or a picture.
+    """
+    markdown = require("markdown_it", "analysis").MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown.add_render_rule("table_open", _table_open)
+    markdown.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    _, title, _, *tokens = markdown.parse(text)
+    contents = []
+    for number, (opens, inline) in enumerate(zip(tokens, tokens[1:])):
+        if opens.type == "heading_open" and opens.tag == "h2":
+            opens.attrSet("id", f"section-{number}")
+            contents.append(f'<li><a href="#section-{number}">{html.escape(inline.content)}</a></li>')
+        elif opens.type == "table_open":
+            _mark_numbers(tokens[number:])
+        for child in opens.children or []:
+            if child.type == "image":
+                child.attrSet("src", _data_uri(folder / str(child.attrGet("src"))))
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=html.escape(title.content),
+        contents="\n".join(contents),
+        body=markdown.renderer.render(tokens, markdown.options, {}),
+    )
+
+
+def _table_open(renderer: object, tokens: Sequence[Token], number: int, *_: object) -> str:
+    """Wide tables scroll by themselves, by keyboard as well."""
+    numbered = ' class="numbered"' if _first_heading(tokens[number:]) == "no." else ""
+    return f'<div class="table" tabindex="0"><table{numbered}>\n'
+
+
+def _first_heading(tokens: Sequence[Token]) -> str:
+    return next(inline.content for opens, inline in zip(tokens, tokens[1:]) if opens.type == "th_open")
+
+
+def _mark_numbers(tokens: Sequence[Token]) -> None:
+    """Give the cells of columns of numbers, most of whose cells are, the class "number"; the numbers of rows, which
+    are no decimals, are none."""
+    end = next(i for i, token in enumerate(tokens) if token.type == "table_close")
+    columns: dict[int, list[tuple[Token, str]]] = {}
+    column = 0
+    for opens, inline in zip(tokens[:end], tokens[1:]):
+        if opens.type == "tr_open":
+            column = 0
+        elif opens.type in ("th_open", "td_open"):
+            columns.setdefault(column, []).append((opens, inline.content))
+            column += 1
+    for (_, heading), *cells in map(list, columns.values()):
+        full = [_NUMBER.fullmatch(content) is not None for _, content in cells if content]
+        if heading != "no." and 2 * sum(full) > len(full):
+            for opens, _ in cells:
+                opens.attrSet("class", "number")
+
+
+def _data_uri(picture: Path) -> str:
+    try:
+        return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+    except OSError as error:
+        raise UserError(f"{picture}: cannot be read ({error.strerror}); write the report anew (stage 9)") from error
