@@ -139,7 +139,8 @@ def rows(found: list[Ablation]) -> list[Row]:
         by_name.setdefault(seeds[0].paper_row, []).append(seeds)
     lines = [(name, seeds) for name, models in by_name.items() for seeds in models or [[]]]
     return [
-        Row(f"2.{i}", seeds[0].row if seeds else name, PAPER.get(name), seeds) for i, (name, seeds) in enumerate(lines, 1)
+        Row(f"2.{i}", seeds[0].row if seeds else name, PAPER.get(name), seeds)
+        for i, (name, seeds) in enumerate(lines, 1)
     ]
 
 
@@ -231,8 +232,8 @@ def objects(found: list[Ablation]) -> Iterable[dict[str, Any]]:
         if len(probed) > 1:
             mean, spread = _mean_and_spread([one.facts["accuracy"] for one in probed])
             yield {
-                "table": "2, over seeds", "number": row.number, "row": row.name, "task": "phone", "mean": round(mean, 3),
-                "standard_deviation": round(spread, 3), "seeds": [one.config.seed for one in probed],
+                "table": "2, over seeds", "number": row.number, "row": row.name, "task": "phone",
+                "mean": round(mean, 3), "standard_deviation": round(spread, 3), "seeds": [one.config.seed for one in probed],
             }  # fmt: skip
 
 

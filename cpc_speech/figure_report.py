@@ -36,7 +36,7 @@ def figures(exp: Path) -> list[Figure]:
             facts = json.loads(said.read_text(encoding="utf-8"))
             found.append(Figure(path, *(facts[key] for key in Figure._fields[1:])))
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{said}: does not describe the figure beside it ({error}); draw it anew (stage 7)") from None
+            raise UserError(f"{said}: does not describe its figure ({error}); draw it anew (stage 7)") from error
     return found
 
 

@@ -1,7 +1,7 @@
 """The report as one HTML page that needs nothing else: no network, no file beside it.
 
-It is made of the very Markdown that RESULTS.md holds. What it looks like, and the script that sorts its tables, stand in
-report.template.html.
+It is made of the very Markdown that RESULTS.md holds. What it looks like, and the script that sorts its tables, stand
+in report.template.html.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 TEMPLATE = Path(__file__).with_name("report.template.html")
-# 57.2 (56.4–57.9) · 6,000 · +0.9 (+0.1 … +1.7) · 45.0 ± 2.1 (n 3) · 43.3 min · 17.07 h: what is sorted by its first figure.
-_NUMBER = re.compile(r"[+−-]?\d[\d,]*(\.\d+)?( (h|min|ms|%|±.*|\(.*\)|at [+-]\d+))*")
+# What is sorted by its first figure: 57.2 (56.4–57.9), 6,000, +0.9 (+0.1 … +1.7), 45.0 ± 2.1 (n 3), 43.3 min, 17.07 h.
+_NUMBER = re.compile(r"[+−-]?\d[\d,]*(\.\d+)?( (h|min|ms|%|± [\d.]+|\([^)]*\)|at [+-]\d+))*")
 
 
 def to_html(text: str, folder: Path) -> str:
@@ -34,7 +34,10 @@ def to_html(text: str, folder: Path) -> str:
     Raises:
         UserError: markdown-it-py is missing, or a picture.
     """
-    markdown = require("markdown_it", "analysis").MarkdownIt("commonmark", {"html": False}).enable("table")
+    markdown = (
+        require("markdown_it", "analysis").MarkdownIt("commonmark", {"html": False, "xhtmlOut": False}).enable("table")
+    )
+    markdown.add_render_rule("text", _text)
     markdown.add_render_rule("table_open", _table_open)
     markdown.add_render_rule("table_close", lambda *_: "</table></div>\n")
     _, title, _, *tokens = markdown.parse(text)
@@ -55,6 +58,10 @@ def to_html(text: str, folder: Path) -> str:
     )
 
 
+def _text(renderer: object, tokens: Sequence[Token], number: int, *_: object) -> str:
+    return re.sub(r"(?<=\d) (?=%)", "\u00a0", html.escape(tokens[number].content, quote=False))
+
+
 def _table_open(renderer: object, tokens: Sequence[Token], number: int, *_: object) -> str:
     """Wide tables scroll by themselves, by keyboard as well."""
     numbered = ' class="numbered"' if _first_heading(tokens[number:]) == "no." else ""
@@ -66,8 +73,8 @@ def _first_heading(tokens: Sequence[Token]) -> str:
 
 
 def _mark_numbers(tokens: Sequence[Token]) -> None:
-    """Give the cells of columns of numbers, most of whose cells are, the class "number"; the numbers of rows, which
-    are no decimals, are none."""
+    """Give columns of numbers, most of whose cells are, and those cells the class "number", and "interval" where they
+    have one; the numbers of rows, which are no decimals, are none."""
     end = next(i for i, token in enumerate(tokens) if token.type == "table_close")
     columns: dict[int, list[tuple[Token, str]]] = {}
     column = 0
@@ -77,11 +84,16 @@ def _mark_numbers(tokens: Sequence[Token]) -> None:
         elif opens.type in ("th_open", "td_open"):
             columns.setdefault(column, []).append((opens, inline.content))
             column += 1
-    for (_, heading), *cells in map(list, columns.values()):
-        full = [_NUMBER.fullmatch(content) is not None for _, content in cells if content]
-        if heading != "no." and 2 * sum(full) > len(full):
-            for opens, _ in cells:
-                opens.attrSet("class", "number")
+    for (heading, name), *cells in map(list, columns.values()):
+        full = [content for _, content in cells if content]
+        numbers = [content for content in full if _NUMBER.fullmatch(content)]
+        if name == "no." or 2 * len(numbers) <= len(full):
+            continue
+        kind = "number interval" if any(" (" in content or "±" in content for content in numbers) else "number"
+        heading.attrSet("class", kind)
+        for opens, content in cells:
+            if content in numbers:
+                opens.attrSet("class", kind)
 
 
 def _data_uri(picture: Path) -> str:

@@ -172,12 +172,10 @@ def _shape(config: Config) -> tuple[torch.Size, ...]:
 
 
 def section(found: list[Ordering]) -> Iterable[str]:
-    """Lines of the page; nothing where nothing was measured."""
-    if not any(one.pairs for one in found):
-        return
+    """Lines of the page."""
     yield "## The paper's orderings"
     yield ""
-    yield "| the paper: this | is above this | in | rows | the paper, points | here, points | by seed | seeds | verdict |"
+    yield "| the paper: this | above this | in | rows | the paper, points | here, points | by seed | seeds | verdict |"
     yield "|---" * 9 + "|"
     for one in found:
         rows = " / ".join(dict.fromkeys(f"{a.number} − {b.number}" for a, b in one.pairs))
@@ -192,10 +190,10 @@ def section(found: list[Ordering]) -> Iterable[str]:
     yield (
         "Differences of accuracy between models that are alike in all else, with 95 % intervals. With one seed it is a "
         "paired bootstrap over the test utterances: it speaks of these two models, and another seed may say otherwise. "
-        "With several it is about models of any seed: the mean of the seeds' paired differences, whose variance is that "
-        "of the bootstrap (the seeds of an utterance drawn together) plus that between seeds over their number, and "
-        "Student's t with the degrees of freedom of such a sum (Satterthwaite, 1946). A row without a seed (MFCC) is "
-        "compared with each. The verdict follows from the interval alone, each claim for itself: above 0 *as in the "
+        "With several it is about models of any seed: the mean of the seeds' paired differences, whose variance is "
+        "that of the bootstrap (the seeds of an utterance drawn together) plus that between seeds over their number, "
+        "and Student's t with the degrees of freedom of such a sum (Satterthwaite, 1946). A row without a seed (MFCC) "
+        "is compared with each. The verdict follows from the interval alone, each claim for itself: above 0 *as in the "
         "paper*, below 0 *not at this scale: reversed*, else *undecided*."
     )
     yield ""

@@ -131,11 +131,12 @@ def show_probe_seeds(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         return ""
     counts = sorted({len(facts["probe_seeds"]) for _, facts in several})
     spread, name, task = max(
-        (max(facts["accuracy_by_seed"]) - min(facts["accuracy_by_seed"]), name, facts["task"]) for name, facts in several
+        (max(facts["accuracy_by_seed"]) - min(facts["accuracy_by_seed"]), name, facts["task"])
+        for name, facts in several
     )
     return (
-        f"A probe's accuracy is the mean of {' or '.join(map(str, counts))} probe seeds; the largest spread among them, "
-        f"the greatest less the least, is {spread:.2f} points ({name}, {task}). "
+        f"A probe's accuracy is the mean of {' or '.join(map(str, counts))} probe seeds; the largest spread among "
+        f"them, the greatest less the least, is {spread:.2f} points ({name}, {task}). "
     )
 
 

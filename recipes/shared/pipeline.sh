@@ -17,9 +17,9 @@ does[3]='splits within each speaker' leaves[3]='data/<set>/splits/{train,dev,tes
 does[4]='pretrain CPC' leaves[4]='exp/<model>/'
 does[5]='probes: CPC, MFCC, random initialisation; supervised and fine-tuned networks'
 leaves[5]='exp/{<model>,baselines,supervised_<task>,<model>_finetuned_<task>}/probes/*.json'
-does[9]='report' leaves[9]='exp/report/{RESULTS.md,results.json}'
+does[9]='report' leaves[9]='exp/report/{RESULTS.md,report.html,results.json,figures/}'
 
-packages=(core align)              # parts of setup.cfg that these stages need
+packages=(core align analysis)     # parts of setup.cfg that these stages need
 corpus_options=(corpus data)       # which options tell what the corpus is
 default_corpus=corpus/LibriSpeech  # where get_corpus leaves it
 
@@ -246,8 +246,18 @@ stage_9() {
   fingerprint=()
   run python -m cpc_speech.report exp --data "data/$set" --write exp/report \
     --title "${recipe##*/}" --command "$(whole_command)"
-  if [ "$publish" = true ]; then
-    cp exp/report/{RESULTS.md,results.json} "$recipe/"
-    say "stage 9: published as $recipe/RESULTS.md and results.json"
-  fi
+  [ "$publish" = false ] || publish_report
+}
+
+published_bytes=2000000  # at most: a repository keeps all that it ever held
+
+publish_report() {
+  local bytes parts=(exp/report/{RESULTS.md,report.html,results.json})
+  [ ! -d exp/report/figures ] || parts+=(exp/report/figures)
+  bytes=$(find "${parts[@]}" -type f -printf '%s\n' | awk '{ all += $1 } END { print all }')
+  ((bytes < published_bytes)) || die "exp/report is $bytes bytes, and less than $published_bytes are published: leave" \
+    "figures out (rm exp/figures/NAME.png), or draw them smaller (stage 7), and run this again"
+  rm -f "$recipe"/figures/*.png
+  cp -r "${parts[@]}" "$recipe/"
+  say "stage 9: published in $recipe: RESULTS.md, report.html, results.json and the pictures in figures/"
 }
