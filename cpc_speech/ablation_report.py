@@ -233,7 +233,8 @@ def objects(found: list[Ablation]) -> Iterable[dict[str, Any]]:
             mean, spread = _mean_and_spread([one.facts["accuracy"] for one in probed])
             yield {
                 "table": "2, over seeds", "number": row.number, "row": row.name, "task": "phone",
-                "mean": round(mean, 3), "standard_deviation": round(spread, 3), "seeds": [one.config.seed for one in probed],
+                "mean": round(mean, 3), "standard_deviation": round(spread, 3),
+                "seeds": [one.config.seed for one in probed],
             }  # fmt: skip
 
 
