@@ -34,9 +34,8 @@ def to_html(text: str, folder: Path) -> str:
     Raises:
         UserError: markdown-it-py is missing, or a picture.
     """
-    markdown = (
-        require("markdown_it", "analysis").MarkdownIt("commonmark", {"html": False, "xhtmlOut": False}).enable("table")
-    )
+    options = {"html": False, "xhtmlOut": False}
+    markdown = require("markdown_it", "analysis").MarkdownIt("commonmark", options).enable("table")
     markdown.add_render_rule("text", _text)
     markdown.add_render_rule("table_open", _table_open)
     markdown.add_render_rule("table_close", lambda *_: "</table></div>\n")
@@ -44,8 +43,9 @@ def to_html(text: str, folder: Path) -> str:
     contents = []
     for number, (opens, inline) in enumerate(zip(tokens, tokens[1:])):
         if opens.type == "heading_open" and opens.tag == "h2":
-            opens.attrSet("id", f"section-{number}")
-            contents.append(f'<li><a href="#section-{number}">{html.escape(inline.content)}</a></li>')
+            name = re.sub(r"\W+", "-", inline.content.lower()).strip("-")
+            opens.attrSet("id", name)
+            contents.append(f'<li><a href="#{name}">{html.escape(inline.content)}</a></li>')
         elif opens.type == "table_open":
             _mark_numbers(tokens[number:])
         for child in opens.children or []:

@@ -184,8 +184,8 @@ def section(exp: Path, results: list[Result]) -> Iterable[str]:
         f"{show_probe_seeds([(f'row {row.number}', r.facts) for row in rows(results) for r in row.tasks.values()])}"
         "*Fine-tuned* is the pretrained network, encoder and all, trained on for each task; *supervised* is the same "
         "network trained end to end, one for each task. "
-        f"{say_test_heard(names)}N is the number of candidates, the positive among them. The paper's figures are of its "
-        "own setting, which stands above beside this one's."
+        f"{say_test_heard(names)}N is the number of candidates, the positive among them. The paper's figures are of "
+        "its own setting, which stands above beside this one's."
     )
     yield ""
     yield from _differences(results)

@@ -33,8 +33,8 @@ def write(
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(config.dump())
     if trained:
-        trained = {"updates": config.updates, "hours_heard": 3.41, "seconds": 720.0}
-        (folder / "train.json").write_text(json.dumps(trained))
+        said = {"updates": config.updates, "hours_heard": 3.41, "seconds": 720.0}
+        (folder / "train.json").write_text(json.dumps(said))
     if correct is not None:
         facts = {
             "row": "c", "task": "phone", "probe": "linear", "probe_context": "utterance", "seed": config.seed,

@@ -110,8 +110,8 @@ def test_only_models_that_differ_in_the_row_alone_are_compared() -> None:
 
 
 def test_table_1_and_its_seeds() -> None:
-    """MFCC, which has no seed, is compared with every seed; what trains a network, with the network of its seed. A model
-    that stage 6 took over from stage 4 counts once."""
+    """MFCC, which has no seed, is compared with every seed; a network, with the network of its seed. A model that stage
+    6 took over from stage 4 counts once."""
     results = [result("mfcc", "phone", 44), result("random", "phone", 30), result("supervised", "phone", 61)]
     results += [result("c", "phone", 57), result("c", "phone", 60, probe="mlp"), result("c", "speaker", 90)]
     results += [result("supervised", "speaker", 80)]

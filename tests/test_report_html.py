@@ -119,9 +119,8 @@ def test_contents_lead_to_headings(page: str) -> None:
     targets = [attributes["href"] for tag, attributes in found.tags if tag == "a"]
     ids = [attributes["id"] for tag, attributes in found.tags if tag == "h2"]
     assert targets == [f"#{name}" for name in ids] and len(set(ids)) == 2
-    assert [text for text in ("Table <1>", "Pretraining") if found.text.count(text) == 2], (
-        "in the contents and as heading"
-    )
+    assert ids == ["table-1", "pretraining"]
+    assert [found.text.count(text) for text in ("Table <1>", "Pretraining")] == [2, 2], "in the contents, and in place"
 
 
 def test_nothing_is_loaded(page: str) -> None:
@@ -180,9 +179,9 @@ def test_a_figure_without_a_description_names_it(tmp_path: Path) -> None:
 # What the browser finds, left in the page as text: it sorts by the headings as a reader would.
 PROBE = """<pre id="found"></pre><script>
 addEventListener("load", () => {
-  const click = (table, column) => document.querySelectorAll("table")[table].querySelectorAll("th button")[column].click();
-  const names = (table, column) => [...document.querySelectorAll("table")[table].tBodies[0].rows]
-    .map((row) => row.cells[column].textContent);
+  const tables = document.querySelectorAll("table");
+  const click = (table, column) => tables[table].querySelectorAll("th button")[column].click();
+  const names = (table, column) => [...tables[table].tBodies[0].rows].map((row) => row.cells[column].textContent);
   const found = { width: [...document.images].map((image) => image.complete ? image.naturalWidth : 0), sorted: {} };
   for (const [column, title] of [[0, "no."], [2, "phone"], [3, "updates"], [4, "state"]]) {
     found.sorted[title] = ["up", "down", "back"].map(() => { click(0, column); return names(0, 1); });
@@ -209,8 +208,8 @@ def test_in_a_browser(page: str, tmp_path: Path) -> None:
     file.write_text(page.replace("</body>", PROBE))
     done = subprocess.run(
         [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * 0.0.0.0",
-         "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", "--dump-dom",
-         file.as_uri()],
+         "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000",
+         "--dump-dom", file.as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr
