@@ -13,7 +13,7 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cpc_speech import (
     ablation_report,
@@ -51,45 +51,75 @@ def main(argv: list[str] | None = None) -> None:
         if ablations:
             print("\n".join(["", *ablation_report.table(ablations)]))
         return
-    answers, figures = orderings.orderings(results, ablations), figure_report.figures(args.exp)
-    lines = [
-        *page(results, ablations, args.exp, args.data),
-        *orderings.section(answers),
-        *figure_report.section(figures),
-        *labels(results, args.exp, args.data),
-        *pretraining_report.section(trained(args.exp)),
-        *provenance_report.section(args.exp, results, ablations, args.command),
-    ]
-    text = "\n".join([f"# {args.title}", "", *lines])
-    figure_report.copy(figures, args.write / "figures")
-    html = to_html(text, args.write)
-    found = [
-        *probe_report.objects(results),
-        *ablation_report.objects(ablations),
-        *orderings.objects(answers),
-        *label_report.objects(args.exp, probe_report.row_label),
-    ]
-    contents = {"results.json": json.dumps(found, indent=1) + "\n", "report.html": html, "RESULTS.md": text}
+    found = Found(args.exp, args.data, results, ablations, orderings.orderings(results, ablations))
+    pictures = figure_report.figures(args.exp)
+    figure_report.copy(pictures, args.write / "figures")
+    text = "\n".join([f"# {args.title}", "", *page(found, pictures, args.command)])
+    contents = {
+        "results.json": json.dumps(list(objects(found)), indent=1) + "\n",
+        "report.html": to_html(text, args.write),
+        "RESULTS.md": text,
+    }
     for name, content in contents.items():
         with atomic_write(args.write / name) as file:
             file.write(content)
     print(text)
 
 
-def page(
-    results: list[probe_report.Result], ablations: list[ablation_report.Ablation], exp: Path, data: Path
-) -> Iterable[str]:
-    """RESULTS.md without its title, up to Table 2."""
-    begun = probe_report.under_way(exp, results)
-    configs = [
-        *(Config(**result.facts["config"]) for result in results if result.candidates),
-        *(config for _, config in begun.values()),
-        *(one.config for one in ablations),
-    ]
-    yield from _measured_on(data)
-    yield from settings_report.section(data, configs, results, ablations)
-    yield from probe_report.section(exp, results)
-    yield from ablation_report.section(ablations)
+class Found(NamedTuple):
+    """What probes and trainings wrote, and what follows."""
+
+    exp: Path
+    data: Path
+    results: list[probe_report.Result]
+    ablations: list[ablation_report.Ablation]
+    orderings: list[orderings.Ordering]
+
+    @property
+    def configs(self) -> list[Config]:
+        """Of all CPC models in Tables 1 and 2."""
+        probed = [result.config for result in self.results if result.config and result.candidates]
+        begun = [config for _, config in probe_report.under_way(self.exp, self.results).values()]
+        return probed + begun + [one.config for one in self.ablations]
+
+    @property
+    def trained(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Pretrainings that have ended, and what they say of themselves."""
+        paths = [*sorted(self.exp.glob("*/train.json")), *sorted(self.exp.glob("ablations/*/train.json"))]
+        # A row of Table 2 that stage 4 had trained already is a link to it.
+        own = [path for path in paths if not path.parent.is_symlink()]
+        return [(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in own]
+
+    @property
+    def phone_probes(self) -> list[label_report.LabelProbe]:
+        """Those of Table 1, and those with other labels."""
+        of_table_1 = [
+            label_report.LabelProbe(one.row, one.exp, one.score, one.facts)
+            for one in self.results
+            if one.task == "phone"
+        ]
+        return of_table_1 + label_report.label_probes(self.exp, probe_report.row_label)
+
+
+def page(found: Found, pictures: list[figure_report.Figure], command: str) -> Iterable[str]:
+    """RESULTS.md without its title."""
+    yield from _measured_on(found.data)
+    yield from settings_report.section(found.data, found.configs, found.results, found.ablations)
+    yield from probe_report.section(found.exp, found.results)
+    yield from ablation_report.section(found.ablations)
+    yield from orderings.section(found.orderings)
+    yield from figure_report.section(pictures)
+    yield from label_report.section(found.exp, found.data, found.phone_probes)
+    yield from pretraining_report.section(found.trained)
+    yield from provenance_report.section(found.exp, found.results, found.ablations, command)
+
+
+def objects(found: Found) -> Iterable[dict[str, Any]]:
+    """results.json."""
+    yield from probe_report.objects(found.results)
+    yield from ablation_report.objects(found.ablations)
+    yield from orderings.objects(found.orderings)
+    yield from label_report.objects(found.exp, probe_report.row_label)
 
 
 def _measured_on(data: Path) -> Iterable[str]:
@@ -102,25 +132,6 @@ def _measured_on(data: Path) -> Iterable[str]:
         parts.append(f"{split} {len(ids):,} utterances, {hours:.2f} h")
     yield f"Measured on {settings_report.corpus_name(data)}: {'; '.join(parts)}."
     yield ""
-
-
-def labels(results: list[probe_report.Result], exp: Path, data: Path) -> Iterable[str]:
-    """The section on phone labels."""
-    probes = [
-        label_report.LabelProbe(result.row, result.exp, result.score, result.facts)
-        for result in results
-        if result.task == "phone"
-    ]
-    yield from label_report.section(exp, data, probes + label_report.label_probes(exp, probe_report.row_label))
-
-
-def trained(exp: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Pretrainings that have ended, and what they say of themselves."""
-    paths = [*sorted(exp.glob("*/train.json")), *sorted(exp.glob("ablations/*/train.json"))]
-    # A row of Table 2 that stage 4 had trained already is a link to it.
-    return [
-        (path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in paths if not path.parent.is_symlink()
-    ]
 
 
 if __name__ == "__main__":
