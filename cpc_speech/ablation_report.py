@@ -172,7 +172,7 @@ def section(found: list[Ablation]) -> Iterable[str]:
         "Phone accuracy of a linear probe on c_t: with one seed, a 95 % interval (bootstrap over utterances); with "
         "several, their mean ± their standard deviation (n: how many). The difference is from the 12-step "
         "mixed-speaker model of the same seed: with one seed, a paired bootstrap over the same test utterances. "
-        f"{show_probe_seeds(probed)}{say_test_heard(one.row for one in found)}"
+        f"{show_probe_seeds(probed)}{say_test_heard(one.row for one in found)}".rstrip()
     )
     yield ""
 

@@ -133,6 +133,8 @@ def _of_table_1(results: list[Result]) -> Iterable[Model]:
     for row in probe_report.rows(results):
         for task, result in row.tasks.items():
             facts, name = result.facts, row.paper_name
+            if facts["row"] == "c" and result.config and facts["updates"] != result.config.updates:
+                continue  # probed on the way
             if result.config and (facts["row"], facts["probe"], facts["probe_context"]) == ("c", "linear", "utterance"):
                 name = ablation_report.row_name(result.config)
             yield Model(row.number, name, task, result.config, result.score, result.exp.name)

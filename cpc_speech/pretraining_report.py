@@ -27,7 +27,7 @@ def say_test_heard(names: Iterable[str]) -> str:
         return ""
     return (
         "*Test audio heard*: pretrained on the audio of all utterances, those of dev and test among them, without "
-        "their labels; the other models heard the train split alone. "
+        "their labels, so that a loss on dev is none of unheard audio; the other models heard the train split alone. "
     )
 
 
