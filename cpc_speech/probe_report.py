@@ -59,7 +59,7 @@ class Result:
         return self.config.num_candidates if self.config and self.facts["row"] in ("c", "z") else None
 
     @property
-    def utterances(self) -> Score | None:
+    def utterance_score(self) -> Score | None:
         """Of a speaker's row: utterances that are right as a whole, each counted once for each of the probe's seeds."""
         if (right := self.facts.get("utterances_right")) is None:
             return None
@@ -166,7 +166,7 @@ def _cell(result: Result | None) -> str:
 
 
 def _utterance_cell(result: Result | None) -> str:
-    if result is None or (score := result.utterances) is None:
+    if result is None or (score := result.utterance_score) is None:
         return ""
     return show_accuracy(score.accuracy, *score.interval())
 
@@ -224,7 +224,7 @@ def objects(results: list[Result]) -> Iterable[dict[str, Any]]:
 def _object(number: str, result: Result) -> dict[str, Any]:
     facts = result.facts
     low, high = facts["ci95"]
-    utterances = result.utterances
+    utterances = result.utterance_score
     hours, seconds = effort(result.exp, facts)
     return {
         "table": 1, "number": number, "row": result.row, "task": result.task, "probe": facts["probe"],
