@@ -43,7 +43,7 @@ def section(exp: Path, results: list[Result], found: list[Ablation], command: st
         "A row's config, log and checkpoint can be found from its number in the report. Folders and logs are in "
         "`exp/`; a folder holds `config.yaml`, `checkpoints/`, the curves of a pretraining, and in `probes/` what was "
         "measured, with the command that did. Audio heard and wall time are those of training the network, with a "
-        "pretraining that it began with. *Trained* and *probed* name the commit of this repository, and when it was."
+        "pretraining that it began with. *Trained* and *probed* name the commit of this repository, and the day."
     )
     yield ""
     yield "| no. | | experiment | logs | seed | probe seeds | updates | heard | wall time | trained | probed |"
@@ -100,4 +100,4 @@ def _line(exp: Path, source: Source) -> str:
 
 
 def _when(facts: Mapping[str, Any] | None) -> str:
-    return f"{facts['commit']}, {facts['date']}" if facts else ""
+    return f"{facts['commit']}, {facts['date'].partition(' ')[0]}" if facts else ""

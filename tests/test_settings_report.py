@@ -104,8 +104,7 @@ def exp(tmp_path: Path) -> Path:
 def test_a_row_is_found_by_its_number(exp: Path, data: Path) -> None:
     results, text = report(exp, data)
     sources = text[text.index("## How these numbers") :]
-    trained = "def1234567, 2020-01-01 03:04 UTC"
-    probed = "abc1234567, 2020-01-02 03:04 UTC"
+    trained, probed = "def1234567, 2020-01-01", "abc1234567, 2020-01-02"
     name = "CPC, mixed speaker, test audio heard"
     assert cells(sources, "MFCC, 13") == [
         "`baselines`", "`log/stage5.mfcc.log`", "", "7, 8", "", "", "", "", probed,
