@@ -67,7 +67,8 @@ def mean_difference(pairs: Sequence[tuple[Score, Score]]) -> tuple[float, float,
     models of any seed: the variance of the mean over seeds is what the bootstrap over utterances finds (all seeds
     resampled together, as they were tested on the same utterances) plus s² / S, with s the standard deviation of
     the S differences. The interval is that of Student's t with the degrees of freedom of such a sum by Satterthwaite
-    (1946): two or three seeds know little of their spread, which resampling them would take for less than it is.
+    (1946): two or three seeds know little of their spread, which resampling them would take for less than it is
+    (tests/test_scores.py counts how often intervals of three hold the truth).
 
     Raises:
         UserError: scores of a pair are of different utterances.
