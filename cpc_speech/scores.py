@@ -81,7 +81,7 @@ def mean_difference(pairs: Sequence[tuple[Score, Score]]) -> tuple[float, float,
     over_seeds = statistics.variance(values) / seeds
     if not (total := over_utterances + over_seeds):
         return mean, mean, mean
-    freedom = total**2 / (over_seeds**2 / (seeds - 1) + over_utterances**2 / (utterances - 1))
+    freedom = total**2 / (over_seeds**2 / (seeds - 1) + over_utterances**2 / max(1, utterances - 1))
     half = float(require("scipy.stats", "analysis").t.ppf(0.975, freedom)) * math.sqrt(total)
     return mean, mean - half, mean + half
 
