@@ -77,9 +77,9 @@ def _logs(path: Path, facts: Mapping[str, Any]) -> list[str]:
 def _table_2(found: list[Ablation]) -> Iterable[Source]:
     for row in ablation_report.rows(found):
         for one in row.seeds:
-            # A model that stage 4 had trained already is a link to it.
-            logs = [f"stage4.{one.exp.resolve().name}"] if one.exp.is_symlink() else []
-            logs.append(f"../ablations/log/{one.exp.name}")
+            logs = [f"../ablations/log/{one.exp.name}"]
+            if one.exp.is_symlink():  # what stage 4 had trained already, and stage 5 may have probed
+                logs = [*_logs(one.exp.resolve(), {"row": "c"}), *logs]
             yield Source(row.number, row.name, one.exp, logs, one.config.seed, one.facts)
 
 

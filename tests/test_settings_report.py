@@ -115,8 +115,8 @@ def test_a_row_is_found_by_its_number(exp: Path, data: Path) -> None:
     ]  # fmt: skip
     assert (
         "| 2.4 | mixed speaker, 12 steps, test audio heard | `ablations/mixed_speaker.seed0` | "
-        "`log/stage4.mixed_speaker.log`, `ablations/log/mixed_speaker.seed0.log` | 0 | 7, 8 | 1,200 | 3.41 h | "
-        f"12.0 min | {trained} | {probed} |"
+        "`log/stage4.mixed_speaker.log`, `log/stage5.mixed_speaker.c.log`, `ablations/log/mixed_speaker.seed0.log` | "
+        f"0 | 7, 8 | 1,200 | 3.41 h | 12.0 min | {trained} | {probed} |"
     ) in sources
     # 1,200 updates of 8 windows of 1.28 s: 3.41 h, after as many of pretraining, and 12 + 2 minutes.
     tuned = cells(sources, "CPC, mixed speaker, fine-tuned, test audio heard")
