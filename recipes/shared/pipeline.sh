@@ -246,6 +246,7 @@ stage_9() {
   fingerprint=()
   run python -m cpc_speech.report exp --data "data/$set" --write exp/report \
     --title "${recipe##*/}" --command "$(whole_command)"
+  say "stage 9: the same as a page for the browser: $PWD/exp/report/report.html"
   [ "$publish" = false ] || publish_report
 }
 
