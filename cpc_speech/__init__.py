@@ -1,3 +1,31 @@
 """Contrastive Predictive Coding on raw speech: model, negatives, loss, windows, training, probes, reports."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpc_speech.pretrained import Pretrained
+
 __version__ = "0.1.0"
+
+
+def load(source: str | Path, layer: str = "c", which: str = "last", precision: str = "fp32") -> Pretrained:
+    """A pretrained model, ready to encode: ``cpc_speech.load("exp/mixed_speaker").encode(waveform)``.
+
+    Args:
+        source: an experiment (``exp/<name>``); a folder or .safetensors file written by ``cpc_speech.export``; a
+            checkpoint of facebookresearch/CPC_audio; or, where no such path exists, the ``owner/name`` of a model on
+            the Hugging Face Hub, ``owner/name@revision`` for one revision of it.
+        layer: what ``encode`` gives: ``c``, ``z``, or ``c1``, ``c2``, ... for a layer of the context, the last one
+            being ``c``.
+        which: checkpoint of an experiment: ``last``, or ``best`` by the loss on dev.
+        precision: ``fp32``, or ``bf16``, which is faster where the processor has it.
+
+    Raises:
+        UserError: there is no such model, it is damaged, or it is of a kind that is not modelled here.
+    """
+    from cpc_speech.pretrained import Pretrained, read
+
+    return Pretrained(read(source, which).model, layer, precision)

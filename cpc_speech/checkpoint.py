@@ -3,15 +3,17 @@ passed over."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
+from torch import Tensor
 
-from cpc_speech.config import Config, load_config
+from cpc_speech.config import ARCHITECTURE, Config, check, load_config
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 from cpc_speech.model import CPC
@@ -23,7 +25,40 @@ def build_model(config: Config) -> CPC:
     """An untrained model, its initialisation decided by the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return CPC(config.channels, config.context_dim, config.steps)
+        return CPC(**config.architecture)
+
+
+def restore(architecture: Mapping[str, Any], weights: Mapping[str, Tensor], source: str | Path) -> CPC:
+    """A model of these weights, which it takes over as they are, or as float32; in evaluation mode.
+
+    Args:
+        architecture: the arguments of ``CPC``, all of them.
+        source: where both come from, for what is said of them.
+
+    Raises:
+        UserError: they do not describe a network, or the weights are not those of the network that they describe.
+    """
+    if set(architecture) != set(ARCHITECTURE):
+        raise UserError(f"{source}: describes a network by {', '.join(architecture)}, not {', '.join(ARCHITECTURE)}")
+    for key, value in architecture.items():
+        if (key, value) != ("steps", 0):
+            try:
+                check(key, value)
+            except UserError as error:
+                raise UserError(f"{source}: {error}") from error
+    with torch.device("meta"):  # only the shape is wanted
+        model = CPC(**architecture)
+    due = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    wrong = [f"{name} is missing" for name in due if name not in found]
+    wrong += [f"{name} is not of this network" for name in found if name not in due]
+    wrong += [f"{name} is {found[name]}, not {due[name]}" for name in due if found.get(name, due[name]) != due[name]]
+    wrong += [f"{name} is {weight.dtype}" for name, weight in weights.items() if not weight.is_floating_point()]
+    if wrong:
+        more = f"; and {len(wrong) - 6} more" if len(wrong) > 6 else ""
+        raise UserError(f"{source}: not the weights of the network it describes: {'; '.join(wrong[:6])}{more}")
+    model.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
+    return model.eval()
 
 
 def save(exp: Path, state: dict[str, Any], keep: int) -> Path:
@@ -99,9 +134,7 @@ def load_experiment(exp: str | Path, which: str = "last") -> tuple[Config, CPC, 
         kind = "best checkpoint" if which == "best" else "checkpoint"
         raise UserError(f"{exp}: holds no {kind}; pretrain it first (stage 4)")
     config = load_config([exp / "config.yaml"])
-    model = build_model(config)
-    model.load_state_dict(state["model"])
-    return config, model.eval(), int(state["update"])
+    return config, restore(config.architecture, state["model"], exp), int(state["update"])
 
 
 def settle_config(exp: Path, config: Config) -> None:
@@ -115,9 +148,9 @@ def settle_config(exp: Path, config: Config) -> None:
         with atomic_write(path) as file:
             file.write(config.dump())
         return
-    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(config.dump())
+    before, now = dataclasses.asdict(load_config([path])), dataclasses.asdict(config)  # an older file lacks later keys
     may_change = {"log_every", "dev_every", "checkpoint_every", "keep_checkpoints"}
-    changed = [f"{key} {before.get(key)!r} → {now[key]!r}" for key in now if before.get(key) != now[key]]
+    changed = [f"{key} {before[key]!r} → {now[key]!r}" for key in now if before[key] != now[key]]
     if [change for change in changed if change.split()[0] not in may_change]:
         raise UserError(
             f"{exp} was begun with another configuration ({'; '.join(changed)}); take another --exp or remove it"

@@ -14,7 +14,10 @@ import yaml
 
 from cpc_speech.errors import UserError
 
+# The keys that say which network it is: the arguments of model.CPC.
+ARCHITECTURE = ("channels", "norm_epsilon", "context_dim", "recurrence", "context_layers", "steps")
 CHOICES: dict[str, tuple[str, ...]] = {
+    "recurrence": ("gru", "lstm"),
     "batch_composition": ("mixed_speaker", "same_speaker"),
     "candidates": ("minibatch", "other_windows", "current_window"),
     "precision": ("bf16", "fp32"),
@@ -30,7 +33,10 @@ class Config:
     """
 
     channels: int = 512
+    norm_epsilon: float = 1e-5
     context_dim: int = 256
+    recurrence: str = "gru"
+    context_layers: int = 1
     steps: int = 12
     window_samples: int = 20480
     windows: int = 8
@@ -53,7 +59,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field.name, getattr(self, field.name))
+            check(field.name, getattr(self, field.name))
         if self.window_samples % 160:
             raise UserError(f"window_samples: {self.window_samples} is no multiple of 160, the encoder's hop")
         if self.steps >= self.frames:
@@ -65,6 +71,11 @@ class Config:
     def frames(self) -> int:
         """Frames in a window."""
         return self.window_samples // 160
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """Those of the values that say which network it is: the arguments of ``model.CPC``."""
+        return {key: getattr(self, key) for key in ARCHITECTURE}
 
     @property
     def num_candidates(self) -> int:
@@ -92,7 +103,12 @@ _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.
 _MAY_BE_ZERO = ("seed", "warmup_updates", "final_learning_rate")
 
 
-def _check(key: str, value: Any) -> None:
+def check(key: str, value: Any) -> None:
+    """Refuse a value that the key cannot have, whatever the others are.
+
+    Raises:
+        UserError: it has another type, or is out of range.
+    """
     default = _DEFAULTS[key]
     if key in CHOICES:
         if value not in CHOICES[key]:

@@ -5,15 +5,23 @@ from __future__ import annotations
 from cpc_speech.config import Config
 from cpc_speech.packed import SAMPLE_RATE
 
+GATES = {"gru": 3, "lstm": 4}  # of a unit, its candidate value included
 KERNELS, STRIDES = (10, 8, 4, 4, 4), (5, 4, 2, 2, 2)  # the encoder's, van den Oord et al., section 3.1
 
 
 def parameters(config: Config) -> int:
-    """Weights and biases: convolutions (and a gain and bias of each one's normalisation), GRU, predictors."""
+    """Weights and biases: convolutions (and a gain and bias of each one's normalisation), recurrence, predictors."""
     channels, context = config.channels, config.context_dim
     inputs = (1, channels, channels, channels, channels)
     encoder = sum(channels * (n * kernel + 3) for n, kernel in zip(inputs, KERNELS, strict=True))
-    return encoder + 3 * context * (channels + context + 2) + config.steps * context * channels
+    biases = config.context_layers * GATES[config.recurrence] * 2 * context
+    return encoder + _context_weights(config) + biases + config.steps * context * channels
+
+
+def _context_weights(config: Config) -> int:
+    """Of all layers' matrices: what a frame costs in multiply-adds."""
+    inputs = config.channels + (config.context_layers - 1) * config.context_dim
+    return GATES[config.recurrence] * config.context_dim * (inputs + config.context_layers * config.context_dim)
 
 
 def multiply_adds(config: Config) -> dict[str, float]:
@@ -32,7 +40,7 @@ def multiply_adds(config: Config) -> dict[str, float]:
     scored = frames * (1 if config.candidates == "current_window" else config.windows)
     return {
         "encoder": encoder,
-        "context": frames * 3 * context * (channels + context),
+        "context": frames * _context_weights(config),
         "predictors": predictions * channels * context,
         "scores": predictions * channels * scored,
     }

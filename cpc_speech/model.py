@@ -1,9 +1,12 @@
 """Contrastive Predictive Coding for raw audio (van den Oord, Li, Vinyals 2018, section 3.1).
 
-Shapes: B windows (or utterances), n samples, T = n // 160 frames, C channels, H context units, K steps ahead.
+Shapes: B windows (or utterances), n samples, T = n // 160 frames, C channels, H context units, L context layers,
+K steps ahead.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +14,9 @@ from torch import Tensor, nn
 
 HOP = 160  # samples a frame: the product of the encoder's strides
 _PIECE = 400  # frames encoded at a time by Encoder.long: their activations just fit the cache of a CPU's core
+_RECURRENCES = {"gru": nn.GRU, "lstm": nn.LSTM}
+
+State = Tensor | tuple[Tensor, Tensor]  # of a recurrence, each tensor (L, B, H): a GRU's h, an LSTM's h and cell
 
 
 class ConvBlock(nn.Module):
@@ -25,12 +31,14 @@ class ConvBlock(nn.Module):
     He's initialisation training stays at chance for hundreds of updates.
     """
 
-    def __init__(self, inputs: int, channels: int, kernel: int, stride: int, padding: int) -> None:
+    def __init__(
+        self, inputs: int, channels: int, kernel: int, stride: int, padding: int, norm_epsilon: float = 1e-5
+    ) -> None:
         super().__init__()
         if kernel != 2 * stride:
             raise ValueError(f"kernel {kernel} must be twice the stride {stride}")
         self.conv = nn.Conv1d(inputs, channels, kernel, stride, padding)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels, norm_epsilon)
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
@@ -49,15 +57,15 @@ class ConvBlock(nn.Module):
 class Encoder(nn.Module):
     """g_enc: five strided convolutions, one frame z_t per 160 samples."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm_epsilon: float = 1e-5) -> None:
         super().__init__()
         self.channels = channels
         self.layers = nn.Sequential(
-            ConvBlock(1, channels, kernel=10, stride=5, padding=3),
-            ConvBlock(channels, channels, kernel=8, stride=4, padding=2),
-            ConvBlock(channels, channels, kernel=4, stride=2, padding=1),
-            ConvBlock(channels, channels, kernel=4, stride=2, padding=1),
-            ConvBlock(channels, channels, kernel=4, stride=2, padding=1),
+            ConvBlock(1, channels, kernel=10, stride=5, padding=3, norm_epsilon=norm_epsilon),
+            ConvBlock(channels, channels, kernel=8, stride=4, padding=2, norm_epsilon=norm_epsilon),
+            ConvBlock(channels, channels, kernel=4, stride=2, padding=1, norm_epsilon=norm_epsilon),
+            ConvBlock(channels, channels, kernel=4, stride=2, padding=1, norm_epsilon=norm_epsilon),
+            ConvBlock(channels, channels, kernel=4, stride=2, padding=1, norm_epsilon=norm_epsilon),
         )
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -81,30 +89,62 @@ class Encoder(nn.Module):
 
 
 class Context(nn.Module):
-    """g_ar: a one-layer GRU; its output at every frame is c_t."""
+    """g_ar: a GRU or LSTM of one or more layers; the last one's output at every frame is c_t."""
 
-    def __init__(self, channels: int, context_dim: int) -> None:
+    def __init__(self, channels: int, context_dim: int, recurrence: str = "gru", layers: int = 1) -> None:
         super().__init__()
-        self.gru = nn.GRU(channels, context_dim, batch_first=True)
+        self.rnn = _RECURRENCES[recurrence](channels, context_dim, layers, batch_first=True)
 
-    def forward(self, z: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """z (B, T, C), state (1, B, H) or None → c (B, T, H), state after the last frame (1, B, H)."""
+    def forward(self, z: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """z (B, T, C), state or None, which is zeros → c (B, T, H), state after the last frame."""
         # In fp32 under autocast too. On CPUs the products of one frame are too small for bf16 to pay; on GPUs autocast
         # would take fp16 for recurrences, where this gradient (about 1e-5, unscaled) is subnormal.
         with torch.autocast(z.device.type, enabled=False):
-            return self.gru(z.float(), state)
+            return self.rnn(z.float(), state)
 
 
 class CPC(nn.Module):
-    """Encoder, context and the K linear predictors W_k of the log-bilinear score exp(z_{t+k}ᵀ W_k c_t)."""
+    """Encoder, context and the K linear predictors W_k of the log-bilinear score exp(z_{t+k}ᵀ W_k c_t).
 
-    def __init__(self, channels: int = 512, context_dim: int = 256, steps: int = 12) -> None:
+    The arguments are keys of the configuration (``conf/cpc.yaml``); a model of 0 steps is for features alone.
+    ``architecture`` holds them: ``CPC(**model.architecture)`` is a network of the same shape.
+    """
+
+    def __init__(
+        self,
+        channels: int = 512,
+        context_dim: int = 256,
+        steps: int = 12,
+        norm_epsilon: float = 1e-5,
+        recurrence: str = "gru",
+        context_layers: int = 1,
+    ) -> None:
         super().__init__()
-        self.encoder = Encoder(channels)
-        self.context = Context(channels, context_dim)
+        self.architecture: dict[str, Any] = {
+            "channels": channels, "norm_epsilon": norm_epsilon, "context_dim": context_dim, "recurrence": recurrence,
+            "context_layers": context_layers, "steps": steps,
+        }  # fmt: skip
+        self.encoder = Encoder(channels, norm_epsilon)
+        self.context = Context(channels, context_dim, recurrence, context_layers)
         self.predictors = nn.ModuleList(nn.Linear(context_dim, channels, bias=False) for _ in range(steps))
 
-    def forward(self, waveform: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, waveform: Tensor, state: State | None = None) -> tuple[Tensor, Tensor]:
         """Waveform (B, n) in [−1, 1] → z (B, T, C), c (B, T, H)."""
         z = self.encoder(waveform)
         return z, self.context(z, state)[0]
+
+    def truncated(self, layers: int) -> CPC:
+        """The network up to the context's layer number ``layers``, 1 the first, whose output is then c: the same
+        weights, shared. It predicts nothing, and computes nothing of the layers above.
+
+        Raises:
+            ValueError: the context has no such layer.
+        """
+        if not 1 <= layers <= self.context.rnn.num_layers:
+            raise ValueError(f"the context has layers 1 to {self.context.rnn.num_layers}, not {layers}")
+        with torch.device("meta"):  # only the shape is wanted
+            model = CPC(**self.architecture | {"steps": 0, "context_layers": layers})
+        model.encoder = self.encoder
+        for name in dict(model.context.rnn.named_parameters()):
+            setattr(model.context.rnn, name, getattr(self.context.rnn, name))
+        return model.train(self.training)

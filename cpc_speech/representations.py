@@ -14,6 +14,7 @@ import torchaudio
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from cpc_speech.errors import UserError
 from cpc_speech.model import CPC, HOP
 
 
@@ -67,10 +68,13 @@ class CPCFrames:
     Args:
         name: as reported, e.g. ``c`` or ``random``.
         model: the network, trained or not.
-        layer: ``c`` or ``z``.
+        layer: ``c``, ``z``, or ``c1``, ``c2``, ... for the output of that layer of the context, the last being ``c``.
         window_samples: None carries the context through the utterance; a number starts it afresh, and the
             encoder's padding with it, every so many samples, as in pretraining.
         bf16: whether matrix products round their factors to bf16.
+
+    Raises:
+        UserError: the network has no such layer.
     """
 
     hop = HOP
@@ -78,14 +82,15 @@ class CPCFrames:
     def __init__(
         self, name: str, model: CPC, layer: str = "c", window_samples: int | None = None, bf16: bool = True
     ) -> None:
-        self.name, self.model, self.layer, self.window_samples, self.bf16 = (
-            name,
-            model.eval(),
-            layer,
-            window_samples,
-            bf16,
-        )
-        self.dim = model.context.gru.hidden_size if layer == "c" else model.encoder.channels
+        rnn = model.context.rnn
+        layers = ["z", "c", *(f"c{depth}" for depth in range(1, rnn.num_layers + 1))]
+        if layer not in layers:
+            raise UserError(f"layer {layer!r}: the network has {', '.join(layers)}")
+        if layer[1:]:
+            model = model.truncated(int(layer[1:]))
+        self.name, self.model, self.window_samples, self.bf16 = name, model.eval(), window_samples, bf16
+        self._of_encoder = layer == "z"
+        self.dim = model.encoder.channels if self._of_encoder else rnn.hidden_size
 
     @torch.no_grad()
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
@@ -108,7 +113,7 @@ class CPCFrames:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             # One by one: at an utterance's end every convolution pads its own input, which no batch padding equals.
             z = [self.model.encoder.long(waveform.to(device)) for waveform in waveforms]
-            if self.layer == "z":
+            if self._of_encoder:
                 return [frames.float() for frames in z]
             # The recurrence looks back only: what is padded behind an utterance cannot change it.
             c = self.model.context(pad_sequence(z, batch_first=True))[0]

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from cpc_speech import checkpoint
 from cpc_speech.classifier import save_classifier
-from cpc_speech.config import Config, load_config
+from cpc_speech.config import ARCHITECTURE, Config, load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import batches_by_length
 from cpc_speech.loader import waveform
@@ -54,8 +54,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: Config, classes: int) -> None:
         super().__init__()
-        self.cpc = checkpoint.build_model(config)
-        self.cpc.predictors = nn.ModuleList()  # nothing is predicted here
+        self.cpc = checkpoint.build_model(config).truncated(config.context_layers)  # nothing is predicted here
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.output = nn.Linear(config.context_dim, classes)
@@ -179,14 +178,13 @@ def load_pretrained(model: Classifier, config: Config, exp: Path) -> dict[str, A
         UserError: it is of another size.
     """
     theirs, cpc, updates = checkpoint.load_experiment(exp)
-    for key in ("channels", "context_dim"):
-        if getattr(theirs, key) != getattr(config, key):
+    for key in ARCHITECTURE:
+        if key != "steps" and getattr(theirs, key) != getattr(config, key):
             raise UserError(
-                f"{exp}: its {key} are {getattr(theirs, key)}, the configuration says {getattr(config, key)}; "
+                f"{exp}: its {key} is {getattr(theirs, key)}, the configuration says {getattr(config, key)}; "
                 "take the configuration that it was pretrained with"
             )
-    state = {name: value for name, value in cpc.state_dict().items() if not name.startswith("predictors.")}
-    model.cpc.load_state_dict(state)
+    model.cpc.load_state_dict(cpc.truncated(config.context_layers).state_dict())
     return {"experiment": exp.name, "updates": updates, "config": dataclasses.asdict(theirs)}
 
 

@@ -60,8 +60,7 @@ class WindowSampler:
         starts = np.maximum(np.asarray(num_samples, dtype=np.int64) - window_samples + 1, 0)
         names, speaker_of = np.unique(np.asarray(speakers), return_inverse=True)
         self.too_short = int(np.count_nonzero(starts == 0))
-        # A window bars 2·window_samples − 1 starts, so that at least so many fit however they are drawn.
-        fit = -(-starts // (2 * window_samples - 1))
+        fit = windows_that_fit(num_samples, window_samples)
         room = np.bincount(speaker_of, weights=fit, minlength=len(names)).astype(np.int64)
         self.left_out: list = []  # speakers with too little audio for a minibatch, as they were given
         if same_speaker:
@@ -107,6 +106,15 @@ class WindowSampler:
 
     def _overlap(self, a: Window, b: Window) -> bool:
         return a.utterance == b.utterance and abs(a.start - b.start) < self.window_samples
+
+
+def windows_that_fit(num_samples: np.ndarray, window_samples: int) -> np.ndarray:
+    """How many windows an utterance holds at least, however they are drawn, so that none overlaps another: (N,) int64.
+
+    A window bars 2·window_samples − 1 of the starts.
+    """
+    starts = np.maximum(np.asarray(num_samples, dtype=np.int64) - window_samples + 1, 0)
+    return -(-starts // (2 * window_samples - 1))
 
 
 def load(audio: PackedAudio, windows: Sequence[Window], window_samples: int) -> np.ndarray:

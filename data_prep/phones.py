@@ -22,6 +22,15 @@ SILENCE, SPOKEN_NOISE = "SIL", "SPN"
 # The 41 classes of the paper (section 3.1) behind Kaldi's and k2's reserved id 0, which means "unlabelled".
 SYMBOLS = ["<eps>", SILENCE, SPOKEN_NOISE, *ARPABET]
 PHONE_ID = {phone: index for index, phone in enumerate(SYMBOLS) if index > 0}
+# Manners of articulation, which is how figures group the phones.
+BROAD_CLASSES = {
+    "vowels": "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split(),
+    "approximants": "L R W Y".split(),
+    "nasals": "M N NG".split(),
+    "fricatives, affricates": "CH DH F HH JH S SH TH V Z ZH".split(),
+    "stops": "B D G K P T".split(),
+    "silence, spoken noise": [SILENCE, SPOKEN_NOISE],
+}
 # The same number of classes where the labels are integers whose phones nobody knows (cpc_labels.py).
 NUMBERED = ["<eps>", *(f"P{number:02d}" for number in range(len(PHONE_ID)))]
 
@@ -32,6 +41,11 @@ class Interval(NamedTuple):
     start: float
     end: float
     phone: str
+
+
+def broad_class(phone: str) -> str | None:
+    """The manner of articulation of one of the 41 phones, a key of BROAD_CLASSES; None of anything else."""
+    return next((name for name, phones in BROAD_CLASSES.items() if phone in phones), None)
 
 
 def strip_stress(phone: str) -> str:

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import figures
 import numpy as np
 
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError, require, run
-from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
 from data_prep.label_sets import Labels, read_utterance
 from data_prep.phones import SAMPLE_RATE, SILENCE
@@ -49,7 +49,6 @@ def draw(
         UserError: a stretch that is empty, outside the audio or too long to draw.
     """
     librosa, ticker = require("librosa", "analysis"), require("matplotlib.ticker", "analysis")
-    matplotlib = require("matplotlib.figure", "analysis")
     seconds = len(audio) / SAMPLE_RATE
     end = seconds if end is None else end
     if not 0 <= start < end <= seconds:
@@ -60,16 +59,14 @@ def draw(
         )
 
     tiers = len(label_sets)
-    figure = matplotlib.Figure(
-        figsize=(max(WIDTH, SECOND * (end - start)), 4.6 + 0.55 * tiers), dpi=150, layout="constrained"
-    )
+    figure = figures.new(4.6 + 0.55 * tiers, width=max(WIDTH, SECOND * (end - start)))
     figure.get_layout_engine().set(h_pad=0.01, hspace=0.0)
     wave, spectrum, *rows = figure.subplots(2 + tiers, sharex=True, height_ratios=[1.1, 3.2, *[0.55] * tiers])
     figure.suptitle(title, fontsize=9)
 
     waveform = audio.astype(np.float32) / 32768
     wave.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform, color="#30415d", linewidth=0.4)
-    wave.set_ylabel("amplitude", fontsize=8)
+    wave.set_ylabel("amplitude", fontsize=figures.SMALL)
 
     transform = librosa.stft(waveform, n_fft=FFT, win_length=WINDOW, hop_length=HOP)  # column k is centred on 160 k
     decibels = librosa.amplitude_to_db(np.abs(transform), ref=np.max, top_db=DYNAMIC_RANGE)
@@ -79,7 +76,7 @@ def draw(
         extent=(-edge, (2 * decibels.shape[1] - 1) * edge, -bin_ / 2, 8 + bin_ / 2),
     )  # fmt: skip
     spectrum.set_ylim(0, 8)
-    spectrum.set_ylabel("kHz", fontsize=8)
+    spectrum.set_ylabel("kHz", fontsize=figures.SMALL)
 
     reference = label_sets[0][1]
     for phone, sure in zip(reference.phones, reference.sure):
@@ -88,10 +85,10 @@ def draw(
     for row, (caption, labels) in zip(rows, label_sets):
         _tier(row, caption, labels, start, end)
     for axes in (wave, spectrum, *rows):
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=figures.SMALL)
     wave.xaxis.set_major_locator(ticker.MultipleLocator(0.5 if end - start > 1.5 else 0.1))
     wave.xaxis.set_minor_locator(ticker.AutoMinorLocator(5))
-    rows[-1].set_xlabel("seconds", fontsize=8)
+    rows[-1].set_xlabel("seconds", fontsize=figures.SMALL)
     wave.set_xlim(start, end)
     return figure
 
@@ -100,7 +97,7 @@ def _tier(axes: Any, caption: str, labels: Labels, start: float, end: float) -> 
     """Boxes with the phones' names, high and low by turns so that short phones leave room for their neighbours'."""
     axes.set_ylim(0, 1)
     axes.set_yticks([])
-    axes.set_ylabel(caption, fontsize=8, rotation=0, ha="right", va="center")
+    axes.set_ylabel(caption, fontsize=figures.SMALL, rotation=0, ha="right", va="center")
     axes.axvspan(start, end, facecolor="white", edgecolor="#b8c0c8", hatch="////", linewidth=0, zorder=0)
     for number, phone in enumerate(labels.phones):
         first, last = max(phone.start, start), min(phone.end, end)
@@ -109,7 +106,8 @@ def _tier(axes: Any, caption: str, labels: Labels, start: float, end: float) -> 
         shade = "white" if phone.phone == SILENCE else SHADES[number % 2]
         axes.axvspan(phone.start, phone.end, facecolor=shade, edgecolor="#5b6b7f", linewidth=0.5)
         axes.text(
-            (first + last) / 2, 0.71 - 0.42 * (number % 2), phone.phone, fontsize=8, ha="center", va="center",
+            (first + last) / 2, 0.71 - 0.42 * (number % 2), phone.phone,
+            fontsize=figures.SMALL, ha="center", va="center",
             bbox={"facecolor": shade, "edgecolor": "none", "pad": 0.4},  # hides the lines that a name crosses
         )  # fmt: skip
 
@@ -136,11 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     if (options.data_dir / "text").is_file():
         title += "\n" + textwrap.shorten(read_table(options.data_dir / "text").get(options.utterance, ""), 150)
     figure = draw(title, audio, label_sets, options.start, options.end)
-    kinds = figure.canvas.get_supported_filetypes()
-    if options.to.suffix[1:] not in kinds:
-        raise UserError(f"--to {options.to}: the name must end in one of {' '.join(kinds)}")
-    with atomic_write(options.to, "wb") as file:
-        figure.savefig(file, format=options.to.suffix[1:])
+    figures.save(figure, options.to)
 
 
 if __name__ == "__main__":

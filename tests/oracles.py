@@ -179,3 +179,65 @@ def ratio_standard_error(correct: Sequence[int], frames: Sequence[int]) -> float
     """Standard error of Σ correct / Σ frames over utterances, in per cent (linearised: the delta method)."""
     accuracy = sum(correct) / sum(frames)
     return 100 * math.sqrt(sum((c - accuracy * f) ** 2 for c, f in zip(correct, frames, strict=True))) / sum(frames)
+
+
+def cpc_audio_weights(channels: int, units: int, layers: int, recurrence: str, seed: int) -> dict[str, Tensor]:
+    """Random weights under the names of facebookresearch/CPC_audio; gains and shifts of the normalisation too."""
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[str, Tensor] = {}
+
+    def add(name: str, *shape: int, scale: float, mean: float = 0.0) -> None:
+        weights[name] = mean + scale * torch.randn(*shape, generator=generator)
+
+    inputs = 1
+    for i, (kernel, _, _) in enumerate(CONVOLUTIONS):
+        add(f"gEncoder.conv{i}.weight", channels, inputs, kernel, scale=(2 / (inputs * kernel)) ** 0.5)
+        add(f"gEncoder.conv{i}.bias", channels, scale=0.1)
+        add(f"gEncoder.batchNorm{i}.weight", 1, channels, 1, scale=0.3, mean=1.0)
+        add(f"gEncoder.batchNorm{i}.bias", 1, channels, 1, scale=0.3)
+        inputs = channels
+    gates = {"GRU": 3, "LSTM": 4}[recurrence]
+    for layer in range(layers):
+        for kind, columns in (("weight_ih", inputs), ("weight_hh", units)):
+            add(f"gAR.baseNet.{kind}_l{layer}", gates * units, columns, scale=units**-0.5)
+        for kind in ("bias_ih", "bias_hh"):
+            add(f"gAR.baseNet.{kind}_l{layer}", gates * units, scale=0.2)
+        inputs = units
+    return weights
+
+
+def cpc_audio_features(weights: dict[str, Tensor], recurrence: str, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """z and every layer's c of CPC_audio for waveforms (B, n): torch's convolution, a normalisation over the channels
+    by their unbiased variance, ReLU; then the gates of a GRU or LSTM frame by frame, as torch documents them."""
+    x = waveform[:, None]
+    for i, (_, stride, padding) in enumerate(CONVOLUTIONS):
+        x = F.conv1d(x, weights[f"gEncoder.conv{i}.weight"], weights[f"gEncoder.conv{i}.bias"], stride, padding)
+        d = x.shape[1]
+        mean = x.sum(1, keepdim=True) / d
+        variance = ((x - mean) ** 2).sum(1, keepdim=True) / (d - 1)
+        x = (x - mean) / (variance + 1e-5) ** 0.5
+        x = x * weights[f"gEncoder.batchNorm{i}.weight"] + weights[f"gEncoder.batchNorm{i}.bias"]
+        x = x.clamp(min=0)
+    z = x.transpose(1, 2)
+    outputs: list[Tensor] = []
+    below = z
+    while (prefix := f"gAR.baseNet.weight_ih_l{len(outputs)}") in weights:
+        layer = len(outputs)
+        w_x, w_h = weights[prefix], weights[f"gAR.baseNet.weight_hh_l{layer}"]
+        b_x, b_h = weights[f"gAR.baseNet.bias_ih_l{layer}"], weights[f"gAR.baseNet.bias_hh_l{layer}"]
+        h = cell = torch.zeros(len(z), w_h.shape[1], dtype=z.dtype)
+        frames = []
+        for t in range(z.shape[1]):
+            from_below, from_before = below[:, t] @ w_x.t() + b_x, h @ w_h.t() + b_h
+            if recurrence == "LSTM":
+                enter, keep, candidate, leave = (from_below + from_before).chunk(4, dim=1)
+                cell = keep.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+                h = leave.sigmoid() * cell.tanh()
+            else:
+                (r, u, n), (r_h, u_h, n_h) = from_below.chunk(3, dim=1), from_before.chunk(3, dim=1)
+                reset, update = (r + r_h).sigmoid(), (u + u_h).sigmoid()
+                h = (1 - update) * (n + reset * n_h).tanh() + update * h
+            frames.append(h)
+        below = torch.stack(frames, dim=1)
+        outputs.append(below)
+    return z, outputs

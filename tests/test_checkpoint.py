@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 from pathlib import Path
@@ -157,6 +158,32 @@ def test_another_configuration_is_refused_with_every_difference(tmp_path: Path) 
 def test_housekeeping_may_change(tmp_path: Path, key: str) -> None:
     checkpoint.settle_config(tmp_path, TINY)
     checkpoint.settle_config(tmp_path, Config(**{**vars(TINY), key: 77}))
+
+
+def test_an_older_configuration_is_that_of_the_paper_for_what_it_lacks(tmp_path: Path) -> None:
+    """A run begun before there were other recurrences goes on, and is loaded, as what it was."""
+    checkpoint.settle_config(tmp_path, TINY)
+    lines = (tmp_path / "config.yaml").read_text().splitlines(keepends=True)
+    later = ("recurrence", "context_layers", "norm_epsilon")
+    (tmp_path / "config.yaml").write_text("".join(line for line in lines if line.partition(":")[0] not in later))
+    checkpoint.settle_config(tmp_path, TINY)
+    with pytest.raises(UserError, match=r"configuration \(recurrence 'gru' → 'lstm'\)"):
+        checkpoint.settle_config(tmp_path, dataclasses.replace(TINY, recurrence="lstm"))
+    checkpoint.save(tmp_path, {"update": 2, "model": filled(2).state_dict()}, keep=1)
+    assert checkpoint.load_experiment(tmp_path)[0] == TINY
+
+
+def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
+    checkpoint.settle_config(tmp_path, TINY)
+    weights = filled(1).state_dict()
+    del weights["encoder.layers.2.conv.bias"]
+    weights |= {"output.bias": torch.zeros(3), "predictors.1.weight": torch.zeros(4, 5)}
+    checkpoint.save(tmp_path, {"update": 2, "model": weights}, keep=1)
+    with pytest.raises(UserError) as caught:
+        checkpoint.load_experiment(tmp_path)
+    for wrong in ("encoder.layers.2.conv.bias is missing", "output.bias is not of this network",
+                  "predictors.1.weight is (4, 5), not (4, 4)"):  # fmt: skip
+        assert wrong in str(caught.value)
 
 
 def best_path(exp: Path) -> Path:

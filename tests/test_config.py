@@ -88,7 +88,7 @@ def test_unknown_key_names_the_nearest_and_the_place(tmp_path: Path, key: str, n
 
 
 def test_key_like_no_other_lists_all() -> None:
-    with pytest.raises(UserError, match="channels, context_dim, .*keep_checkpoints"):
+    with pytest.raises(UserError, match="channels, norm_epsilon, .*keep_checkpoints"):
         load_config([], ["zzz=1"])
 
 

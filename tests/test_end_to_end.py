@@ -94,6 +94,19 @@ def test_table_2(undisturbed: Path) -> None:
     assert " | current sequence only, 3 steps | " in (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
 
 
+def test_figures(undisturbed: Path) -> None:
+    """Stage 7 draws the models of stage 4, where no 20-step model is asked for, and other negatives of stage 6."""
+    folder = undisturbed / "exp" / "figures"
+    names = {path.stem for path in folder.glob("*.png")}
+    assert names == {path.stem for path in folder.glob("*.pdf")} == {path.stem for path in folder.glob("*.json")}
+    assert names >= {"tsne", "steps_ahead", "learning_curves", "phone_accuracy", "phone_confusion"}
+    shown = {name: json.loads((folder / f"{name}.json").read_text())["experiments"] for name in names}
+    assert shown["tsne"] == ["mixed_speaker", "baselines"]
+    assert shown["steps_ahead"] == ["mixed_speaker", "same_speaker"]
+    assert shown["learning_curves"] == ["mixed_speaker", "same_speaker", "ablations/current_sequence.seed1"]
+    assert shown["phone_accuracy"] == ["mixed_speaker", "supervised_phone", "baselines"]
+
+
 def test_phone_labels(undisturbed: Path) -> None:
     """The corpus is aligned by the default aligner and by --compare's; both are probed, and moved labels as well."""
     page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()

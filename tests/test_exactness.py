@@ -34,6 +34,7 @@ from cpc_speech.objective import cpc_loss
 SETTINGS: dict[str, dict] = {
     "bf16": {"precision": "bf16"},
     "fp32, sampled negatives": {"precision": "fp32", "negatives": 6, "batch_composition": "same_speaker"},
+    "LSTM": {"recurrence": "lstm", "context_layers": 2},
 }
 WORKERS = ("--workers", "1")
 
@@ -73,7 +74,14 @@ def assert_cut_short(exp: Path) -> None:
 
 @pytest.mark.parametrize(
     "workers, name",
-    [(0, "bf16"), (1, "bf16"), (3, "bf16"), (0, "fp32, sampled negatives"), (1, "fp32, sampled negatives")],
+    [
+        (0, "bf16"),
+        (1, "bf16"),
+        (3, "bf16"),
+        (0, "fp32, sampled negatives"),
+        (1, "fp32, sampled negatives"),
+        (0, "LSTM"),
+    ],
 )
 def test_ten_updates_equal_five_a_kill_and_five(
     data: Path, tmp_path: Path, undisturbed: dict[str, Path], workers: int, name: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import oracles
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from cpc_speech import model as model_module
 from cpc_speech.infonce import info_nce
-from cpc_speech.model import CPC, HOP, Context, ConvBlock, Encoder
+from cpc_speech.model import CPC, HOP, Context, ConvBlock, Encoder, State
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -130,7 +132,7 @@ def test_parameters_are_those_of_conv1d() -> None:
 def test_paper_sizes() -> None:
     model = CPC()
     assert sum(p.numel() for p in model.encoder.parameters() if p.dim() > 1) == 512 * 10 + 512 * 512 * (8 + 4 + 4 + 4)
-    assert model.context.gru.num_layers == 1 and model.context.gru.hidden_size == 256
+    assert model.context.rnn.num_layers == 1 and model.context.rnn.hidden_size == 256
     assert [(n, tuple(p.shape)) for n, p in model.predictors.named_parameters()] == [
         (f"{k}.weight", (512, 256)) for k in range(12)
     ]
@@ -148,8 +150,9 @@ def test_initialisation_is_he_and_zero() -> None:
 
 
 @pytest.mark.parametrize("candidates", ["minibatch", "other_windows", "current_window"])
-def test_every_parameter_gets_a_gradient(candidates: str) -> None:
-    model = CPC(16, 8, 4)
+@pytest.mark.parametrize("kind, layers", [("gru", 1), ("lstm", 2)])
+def test_every_parameter_gets_a_gradient(candidates: str, kind: str, layers: int) -> None:
+    model = CPC(16, 8, 4, recurrence=kind, context_layers=layers)
     z, c = model(0.1 * noise(3, 12 * HOP))
     predictions = [predict(c[:, : 12 - k]) for k, predict in enumerate(model.predictors, 1)]
     info_nce(predictions, z, candidates).loss.sum().backward()
@@ -157,8 +160,35 @@ def test_every_parameter_gets_a_gradient(candidates: str) -> None:
         assert parameter.grad is not None and parameter.grad.any(), name
 
 
-def test_context_carried_over_chunks_equals_the_whole() -> None:
-    context = Context(16, 8)
+RECURRENCES = [(kind, layers) for kind in ("gru", "lstm") for layers in (1, 2, 3)]
+
+
+def tensors(state: State) -> tuple[Tensor, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+@pytest.mark.parametrize("kind, layers", RECURRENCES)
+def test_context_is_single_layers_above_one_another(kind: str, layers: int) -> None:
+    context = Context(16, 8, kind, layers)
+    single = {"gru": nn.GRU, "lstm": nn.LSTM}[kind]
+    expected, last = noise(2, 30, 16), []
+    with torch.no_grad():
+        c, state = context(expected)
+        for layer in range(layers):
+            alone = single(expected.shape[2], 8, batch_first=True)
+            own = {name: p for name, p in context.rnn.named_parameters() if name.endswith(f"_l{layer}")}
+            alone.load_state_dict({name.replace(f"_l{layer}", "_l0"): p for name, p in own.items()})
+            expected, after = alone(expected)
+            last.append(tensors(after))
+    torch.testing.assert_close(c, expected, rtol=0, atol=1e-6)  # fp32
+    assert [t.shape for t in tensors(state)] == [(layers, 2, 8)] * (2 if kind == "lstm" else 1)
+    for found, wanted in zip(tensors(state), zip(*last)):
+        torch.testing.assert_close(found, torch.cat(wanted), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind, layers", RECURRENCES)
+def test_context_carried_over_chunks_equals_the_whole(kind: str, layers: int) -> None:
+    context = Context(16, 8, kind, layers)
     z = noise(2, 30, 16)
     whole, last = context(z)
     state, pieces = None, []
@@ -166,13 +196,69 @@ def test_context_carried_over_chunks_equals_the_whole() -> None:
         c, state = context(chunk, state)
         pieces.append(c)
     torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=0, atol=1e-6)  # fp32, another order of sums
-    torch.testing.assert_close(state, last, rtol=0, atol=1e-6)
+    assert state is not None
+    for found, wanted in zip(tensors(state), tensors(last)):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
     afresh = context(z[:, 8:])[0]
-    assert not torch.allclose(afresh[:, 0], whole[:, 8], atol=1e-3)  # so the state does matter
+    assert not torch.allclose(afresh[:, 0], whole[:, 8], atol=1e-4)  # so the state does matter
 
 
-def test_context_looks_back_only() -> None:
-    context = Context(16, 8)
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_a_truncated_network_is_its_first_layers(kind: str) -> None:
+    model = randomised(CPC(16, 8, 2, recurrence=kind, context_layers=3))
+    assert isinstance(model, CPC)
+    waveform = 0.1 * noise(2, 20 * HOP)
+    with torch.no_grad():
+        z, c = model(waveform)
+        below, expected = z, []
+        for layer in range(3):
+            alone = getattr(nn, kind.upper())(below.shape[2], 8, batch_first=True)
+            for name, parameter in alone.named_parameters():
+                parameter.copy_(model.context.rnn.get_parameter(name.replace("_l0", f"_l{layer}")))
+            below = alone(below)[0]
+            expected.append(below)
+        torch.testing.assert_close(expected[2], c, rtol=0, atol=1e-6)  # fp32
+        for depth in (1, 2, 3):
+            cut = model.truncated(depth)
+            assert cut.context.rnn.num_layers == depth and not len(cut.predictors)
+            assert cut.architecture == model.architecture | {"context_layers": depth, "steps": 0}
+            torch.testing.assert_close(cut(waveform)[1], expected[depth - 1], rtol=0, atol=1e-6)
+    for name, parameter in model.truncated(2).named_parameters():
+        assert parameter is model.get_parameter(name), name
+    for depth in (0, 4):
+        with pytest.raises(ValueError, match=f"layers 1 to 3, not {depth}"):
+            model.truncated(depth)
+
+
+def test_a_truncated_network_can_be_copied_and_trained() -> None:
+    model = CPC(16, 8, 2, recurrence="lstm", context_layers=2).eval()
+    cut = copy.deepcopy(model.truncated(1))
+    waveform = 0.1 * noise(1, 10 * HOP)
+    before = cut(waveform)[1]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert torch.equal(cut(waveform)[1], before) and before.any()
+    cut(waveform)[1].sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in cut.parameters())
+
+
+def test_epsilon_of_the_normalisation() -> None:
+    """Every channel of the first layer alike: nothing is left but its shift; amplitudes near ε are shrunk by it."""
+    encoder = Encoder(2, norm_epsilon=0.25)
+    assert {m.eps for m in encoder.modules() if isinstance(m, nn.LayerNorm)} == {0.25}
+    block = encoder.layers[0]
+    assert isinstance(block, ConvBlock) and block.conv.bias is not None
+    with torch.no_grad():
+        block.conv.weight.zero_()
+        block.conv.bias.copy_(torch.tensor([1.0, -1.0]))  # mean 0, variance 1: ±1 / √1.25
+        y = block(torch.zeros(1, 10, 1))
+    torch.testing.assert_close(y, torch.tensor([1 / 1.25**0.5, 0.0]).expand(1, 2, 2))
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_context_looks_back_only(kind: str) -> None:
+    context = Context(16, 8, kind, 2)
     z = noise(1, 10, 16)
     changed = z.clone()
     changed[:, 6:] = 0
@@ -180,8 +266,9 @@ def test_context_looks_back_only() -> None:
     assert not torch.equal(context(z)[0][:, 6:], context(changed)[0][:, 6:])
 
 
-def test_context_is_computed_in_fp32_within_autocast() -> None:
-    context, z = Context(16, 8), noise(1, 5, 16).bfloat16()
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_context_is_computed_in_fp32_within_autocast(kind: str) -> None:
+    context, z = Context(16, 8, kind), noise(1, 5, 16).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         inside = context(z)[0]
     assert inside.dtype == torch.float32 and torch.equal(inside, context(z.float())[0])

@@ -100,7 +100,7 @@ def test_weights_that_are_infinite_stop_the_resumed_run(
             module.main(arguments(data, exp))
     (name,) = checkpoints(exp)
     state = latest(exp)
-    state["model"]["context.gru.weight_ih_l0"][3, 5] = torch.inf
+    state["model"]["context.rnn.weight_ih_l0"][3, 5] = torch.inf
     torch.save(state, exp / "checkpoints" / name)
     with pytest.raises(UserError, match=f"of update {state['update'] + 1} is not finite"):
         module.main(arguments(data, exp))

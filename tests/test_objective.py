@@ -72,7 +72,7 @@ def test_context_is_fp32_beside_an_encoder_in_bf16() -> None:
         z, c = model(noise())
     assert z.dtype == torch.bfloat16 or not torch.equal(z, model.encoder(noise()))
     assert c.dtype == torch.float32
-    assert torch.equal(c, model.context.gru(z.float())[0])
+    assert torch.equal(c, model.context.rnn(z.float())[0])
 
 
 def test_sampler_is_as_the_configuration_says(data: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cpc_speech.errors import UserError
 from cpc_speech.model import CPC, HOP
 from cpc_speech.representations import MFCC, CPCFrames, Representation
 
@@ -79,6 +80,22 @@ def test_frames_are_the_networks_and_n_over_160(model: CPC, layer: str, dim: int
         found = frames([noise(n)])[0]
         assert found.shape == (n // HOP, dim) and found.dtype == torch.float32
         torch.testing.assert_close(found, (c if layer == "c" else z)[0], rtol=0, atol=1e-6)  # fp32
+
+
+@pytest.mark.parametrize("recurrence", ["gru", "lstm"])
+def test_a_layer_is_the_networks_cut_there(recurrence: str) -> None:
+    torch.manual_seed(5)
+    model = CPC(16, 8, 2, recurrence=recurrence, context_layers=2)
+    waveforms = [noise(n, n) for n in LENGTHS]
+    for layer, network in [("c1", model.truncated(1)), ("c2", model), ("c", model)]:
+        frames = CPCFrames(layer, model, layer, bf16=False)
+        assert frames.dim == 8
+        for found, waveform in zip(frames(waveforms), waveforms, strict=True):
+            torch.testing.assert_close(found, network(waveform[None])[1][0], rtol=0, atol=1e-6)  # fp32
+    assert not torch.allclose(CPCFrames("a", model, "c1")(waveforms)[0], CPCFrames("b", model)(waveforms)[0], atol=1e-2)
+    for layer in ("c0", "c3", "z1", "", "mfcc"):
+        with pytest.raises(UserError, match=f"layer '{layer}': the network has z, c,.* c1, c2$"):
+            CPCFrames("x", model, layer)
 
 
 @pytest.mark.parametrize("layer", ["c", "z"])

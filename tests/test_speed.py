@@ -24,15 +24,32 @@ ALONE = Processes(0, 1, CPU)
 FP32 = Config(**(SMALL | {"precision": "fp32"}))
 
 
-@pytest.mark.parametrize("config", [FP32, Config(), Config(channels=24, context_dim=40, steps=1)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        FP32,
+        Config(),
+        Config(channels=24, context_dim=40, steps=1),
+        Config(channels=24, context_dim=40, recurrence="lstm"),
+        Config(channels=24, context_dim=40, recurrence="lstm", context_layers=3),
+        Config(channels=24, context_dim=40, context_layers=2),
+    ],
+)
 def test_parameters_are_those_of_the_model(config: Config) -> None:
     assert cost.parameters(config) == sum(weight.numel() for weight in build_model(config).parameters())
 
 
 @pytest.mark.parametrize("candidates", ["minibatch", "other_windows", "current_window"])
 @pytest.mark.parametrize("negatives", ["all", 6])
-def test_multiply_adds_are_those_that_torch_counts(candidates: str, negatives: int | str) -> None:
-    config = dataclasses.replace(FP32, candidates=candidates, negatives=negatives)
+@pytest.mark.parametrize("recurrence, layers, gates", [("gru", 1, 3), ("lstm", 2, 4)])
+def test_multiply_adds_are_those_that_torch_counts(
+    candidates: str, negatives: int | str, recurrence: str, layers: int, gates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # oneDNN's LSTM is one operation, which torch counts as nothing; torch's own is made of products.
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    config = dataclasses.replace(
+        FP32, candidates=candidates, negatives=negatives, recurrence=recurrence, context_layers=layers
+    )
     model, waveform = build_model(config), torch.randn(4, 3200, generator=torch.Generator().manual_seed(0))
 
     def counted(backward: bool) -> dict[str, int]:
@@ -50,8 +67,8 @@ def test_multiply_adds_are_those_that_torch_counts(candidates: str, negatives: i
     }  # fmt: skip
     # 2 operations a multiply-add, 4 windows
     assert found == {part: 2 * 4 * number for part, number in cost.multiply_adds(config).items()}
-    # Of the backward pass only the gradients in the audio and in the GRU's first state (of 8 units) are never taken.
-    spared = forward["CPC.encoder.layers.0"] + 2 * 4 * 3 * 8 * 8
+    # Of the backward pass only the gradients in the audio and in the layers' first states (of 8 units) are never taken.
+    spared = forward["CPC.encoder.layers.0"] + layers * 2 * 4 * gates * 8 * 8
     both_minibatches = 2 * (counted(backward=True)["Global"] + spared)
     assert cost.update_operations(config) == both_minibatches
 

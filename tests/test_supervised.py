@@ -285,5 +285,5 @@ def test_fine_tuning_begins_with_the_pretrained_network(data: Path, tmp_path: Pa
         module.main(arguments(data, exp, config_file))
     wide = tmp_path / "wide.yaml"
     wide.write_text(Config(**{**vars(CONFIG), "context_dim": 16}).dump())
-    with pytest.raises(UserError, match="pretrained: its context_dim are 8, the configuration says 16"):
+    with pytest.raises(UserError, match="pretrained: its context_dim is 8, the configuration says 16"):
         module.main(arguments(data, tmp_path / "other", wide, "--init-from", str(pretrained)))

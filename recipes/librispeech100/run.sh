@@ -9,7 +9,7 @@
 corpus=           # DIR in LibriSpeech's layout; without it, stage 0 downloads train-clean-100 (6.3 GB)
 subset=train-clean-100  # subsets of it to use
 splits=           # DIR with the published train_split.txt and test_split.txt; without it, an own 80/20 split
-data=             # DIR of unlabelled audio, any format soundfile reads: pretrains on it, stages 2, 5, 6, 9 are skipped
+data=             # DIR of unlabelled audio, any format soundfile reads: pretrains on it, without stages 2, 5, 6, 7, 9
 aligner=gmm       # phone labels: gmm, a model trained on this corpus by Kaldi's code; pocketsphinx, a ready-made one;
                   # import, labels that you have; posterior, by a classifier of an earlier run
 lexicon=cmudict   # how words are said: cmudict; librispeech, which stage 0 downloads; or a "word phone phone ..." file
@@ -28,9 +28,11 @@ pretrain_on=train  # what pretraining hears: the train split; or all utterances,
 probe_seeds="1 2 3"  # of the classifiers of frames: each is fitted with each, and the tables have the mean
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
-ablations=table_2  # what stage 6 trains: the nine rows of Table 2, "table_2"; or some, as "steps_2 same_speaker", files
-                  # of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
+ablations='table_2 steps_20'  # what stage 6 trains: the nine rows of Table 2, "table_2"; others, as "steps_20
+                  # same_speaker_excl", files of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
 seeds=            # of the ablations, as 1,2,3; default: --seed
+steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or of --ablations; default: steps_20 where
+                  # it is one of these, else --models
 finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=60000  # of the supervised and fine-tuned networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml

@@ -25,9 +25,11 @@ pretrain_on=train  # what pretraining hears: the train split; or all utterances,
 probe_seeds="1 2 3"  # of the classifiers of frames: each is fitted with each, and the tables have the mean
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
-ablations=table_2  # what stage 6 trains: the nine rows of Table 2, "table_2"; or some, as "steps_2 same_speaker", files
-                  # of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
+ablations='table_2 steps_20'  # what stage 6 trains: the nine rows of Table 2, "table_2"; others, as "steps_20
+                  # same_speaker_excl", files of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
 seeds=            # of the ablations, as 1,2,3; default: --seed
+steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or of --ablations; default: steps_20 where
+                  # it is one of these, else --models
 finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=2400  # of the supervised and fine-tuned networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml

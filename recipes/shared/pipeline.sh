@@ -9,6 +9,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 source "$shared/labels.sh"
 # shellcheck source=ablations.sh
 source "$shared/ablations.sh"
+# shellcheck source=figures.sh
+source "$shared/figures.sh"
 
 does[0]='check the dependencies, find or make the corpus' leaves[0]='corpus/'
 does[1]='data directory, packed audio, validation' leaves[1]='data/<set>/{wav.scp,utt2spk,...,audio.*}'
@@ -19,7 +21,7 @@ does[5]='probes: CPC, MFCC, random initialisation; supervised and fine-tuned net
 leaves[5]='exp/{<model>,baselines,supervised_<task>,<model>_finetuned_<task>}/probes/*.json'
 does[9]='report' leaves[9]='exp/report/{RESULTS.md,report.html,results.json,figures/}'
 
-packages=(core align analysis)     # parts of setup.cfg that these stages need
+packages=(core align)              # parts of setup.cfg that these stages need
 corpus_options=(corpus data)       # which options tell what the corpus is
 default_corpus=corpus/LibriSpeech  # where get_corpus leaves it
 
@@ -37,6 +39,7 @@ unlabelled() {
 }
 
 stage_0() {
+  ((stop_stage < 7)) || [ -n "${data-}" ] || packages+=(analysis)  # of figures and the report
   run python "$root/local/check_dependencies.py" "${packages[@]}"
   if [ "${lexicon-}" = librispeech ]; then
     run python "$root/local/download.py" --url https://www.openslr.org/resources/11/librispeech-lexicon.txt \

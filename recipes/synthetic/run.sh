@@ -20,6 +20,8 @@ layers=c          # what of a CPC model is probed: c, the context; z, the encode
 ablations=        # what stage 6 trains: the nine rows of Table 2, "table_2"; or some, as "steps_2 same_speaker", files
                   # of conf/ or ../shared/conf/ablations without .yaml; or both
 seeds=            # of the ablations, as 1,2,3; default: --seed
+steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or of --ablations; default: steps_20 where
+                  # it is one of these, else --models
 finetune=false    # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=300  # of the supervised and fine-tuned networks, at most; dev may stop them before
 overrides=        # "key=value ..." over conf/*.yaml

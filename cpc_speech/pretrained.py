@@ -1,0 +1,115 @@
+"""Pretrained models: found where they are, whatever wrote them, and made ready to encode; see ``cpc_speech.load``."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cpc_speech.checkpoint import load_experiment
+from cpc_speech.config import check
+from cpc_speech.cpc_audio import load_cpc_audio
+from cpc_speech.errors import UserError, require
+from cpc_speech.exported import CONFIG, WEIGHTS, load_exported
+from cpc_speech.model import CPC, HOP
+from cpc_speech.packed import SAMPLE_RATE
+from cpc_speech.representations import CPCFrames
+
+
+class Pretrained(nn.Module):
+    """A network in evaluation mode, and what of it is wanted.
+
+    ``representation`` is the same as the rest of the suite knows it (``cpc_speech.representations``): a list of
+    waveforms of any lengths in, a list of frames out. ``model`` is the network, for those who train it further.
+
+    Args:
+        layer: ``c``, ``z``, or ``c1``, ``c2``, ... for a layer of the context.
+        precision: ``fp32`` or ``bf16``.
+    """
+
+    sample_rate = SAMPLE_RATE  # Hz
+    hop = HOP  # samples a frame
+
+    def __init__(self, model: CPC, layer: str = "c", precision: str = "fp32") -> None:
+        super().__init__()
+        check("precision", precision)
+        self.representation = CPCFrames(layer, model, layer, bf16=precision == "bf16")
+        self.model = self.representation.model
+        self.name, self.dim = self.representation.name, self.representation.dim
+        self.eval()
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Waveform (n,) or waveforms (B, n) of 16 kHz in [−1, 1] → (n // 160, dim) or (B, n // 160, dim), float32,
+        where the network is (``.to("cuda")``), without gradients. Waveforms of several lengths want ``representation``:
+        padding changes the last frames.
+
+        Raises:
+            ValueError: it has another shape, or whole numbers, whose scale is not known.
+        """
+        if waveform.dim() not in (1, 2) or not waveform.is_floating_point():
+            raise ValueError(f"a waveform is (n,) or (B, n) in floats, not {tuple(waveform.shape)} in {waveform.dtype}")
+        frames = self.representation(list(waveform.float() if waveform.dim() == 2 else waveform.float()[None]))
+        return frames[0] if waveform.dim() == 1 else torch.stack(frames)
+
+    forward = encode
+
+
+class Source(NamedTuple):
+    """A network that was read, in evaluation mode, with its predictors where it has them; ``facts`` say where it comes
+    from, as plain values for JSON."""
+
+    model: CPC
+    facts: dict[str, Any]
+
+
+def read(source: str | Path, which: str = "last") -> Source:
+    """What stands at ``source``; the arguments, and what is raised, are ``cpc_speech.load``'s."""
+    if which not in ("last", "best"):
+        raise UserError(f"{which}: the checkpoint of an experiment is last or best")
+    path = Path(source)
+    if (path / "config.yaml").exists() or (path / "checkpoints").exists():
+        return _experiment(path, which)
+    if which == "best":
+        raise UserError(f"{source}: only an experiment has a best checkpoint, and this is none")
+    if (path / WEIGHTS).exists() or (path / CONFIG).exists() or path.suffix == ".safetensors":
+        return Source(*load_exported(path))
+    if path.is_dir():
+        raise UserError(
+            f"{source}: holds neither an experiment (config.yaml, checkpoints/) nor an exported model ({CONFIG}, "
+            f"{WEIGHTS}); of another project's training, name a checkpoint"
+        )
+    if path.exists():
+        return Source(*load_cpc_audio(path))
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source)):
+        return Source(*load_exported(_from_hub(str(source))))
+    raise UserError(f"{source}: there is no such file or folder, and it is no owner/name on the Hugging Face Hub")
+
+
+def _experiment(exp: Path, which: str) -> Source:
+    config, model, updates = load_experiment(exp, which)
+    facts = {"experiment": exp.resolve().name, "which": which, "updates": updates, "config": asdict(config)}
+    summary = exp / "train.json"
+    if summary.exists():
+        facts["training"] = json.loads(summary.read_text(encoding="utf-8"))
+    return Source(model, facts)
+
+
+def _from_hub(name: str) -> Path:
+    """The folder that the Hub's own cache keeps this model in; fetched where it is not there."""
+    try:
+        hub = require("huggingface_hub", "hub")
+    except UserError as error:
+        raise UserError(
+            f"{name}: there is no such file or folder; as a name on the Hugging Face Hub, {error}"
+        ) from None
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=[WEIGHTS, CONFIG]))
+    except Exception as error:  # what its client raises is not one type, and not the same in all versions
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{name}: is no file or folder here, and not to be had from the Hub ({reason})") from error
