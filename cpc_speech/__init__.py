@@ -18,8 +18,8 @@ def load(source: str | Path, layer: str = "c", which: str = "last", precision: s
         source: an experiment (``exp/<name>``); a folder or .safetensors file written by ``cpc_speech.export``; a
             checkpoint of facebookresearch/CPC_audio; or, where no such path exists, the ``owner/name`` of a model on
             the Hugging Face Hub, ``owner/name@revision`` for one revision of it.
-        layer: what ``encode`` gives: ``c``, ``z``, ``both``, or ``c1``, ``c2``, ... for a layer of the context, the last one
-            being ``c``.
+        layer: what ``encode`` gives: ``c``, ``z``, ``both`` (z and c side by side), or ``c1``, ``c2``, ... for a layer
+            of the context, the last one being ``c``.
         which: checkpoint of an experiment: ``last``, or ``best`` by the loss on dev.
         precision: ``fp32``, or ``bf16``, which is faster where the processor has it.
 

@@ -11,12 +11,13 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cpc_speech.config import Config, load_config
 from cpc_speech.infonce import PAPER_SETTINGS, setting_name
 from cpc_speech.metrics import progress
-from cpc_speech.scores import Score, load_score, show_accuracy, show_difference
+from cpc_speech.pretraining_report import effort, say_test_heard, test_heard
+from cpc_speech.scores import Score, load_score, probe_seeds, show_accuracy, show_difference, show_probe_seeds
 
 # van den Oord et al. 2018, Table 2, in its order: phone accuracy, in per cent.
 PAPER = {
@@ -33,7 +34,7 @@ PAPER = {
 REFERENCE = "mixed speaker, 12 steps"
 _WINDOW = 20480  # samples
 # What says nothing about the model that comes out.
-_HOUSEKEEPING: dict[str, Any] = {
+HOUSEKEEPING: dict[str, Any] = {
     "log_every": 1, "dev_every": 1, "dev_minibatches": 1, "checkpoint_every": 1, "keep_checkpoints": 1,
 }  # fmt: skip
 
@@ -54,15 +55,14 @@ class Ablation:
         return setting_name(self.config.batch_composition, self.config.candidates)
 
     @property
+    def paper_row(self) -> str:
+        """The row's name: the paper's, where the paper has such a row; it does not say what of the audio it heard."""
+        return row_name(self.config)
+
+    @property
     def row(self) -> str:
-        """The row's name: the paper's, where the paper has such a row."""
-        config = self.config
-        parts = [self.setting, f"{config.steps} steps"]
-        if config.negatives != "all":
-            parts.append(f"{config.negatives} negatives")
-        if config.window_samples != _WINDOW:
-            parts.append(f"windows of {config.window_samples:,} samples")
-        return ", ".join(parts)
+        """The row's name, with what of the audio was heard."""
+        return self.paper_row + test_heard(self.config)
 
     @property
     def state(self) -> str:
@@ -74,8 +74,27 @@ class Ablation:
         heard = self.config.windows * self.config.window_samples  # in a minibatch: the same, however long windows are
         return replace(
             self.config, batch_composition="mixed_speaker", candidates="minibatch", negatives="all", steps=12,
-            window_samples=_WINDOW, windows=max(1, heard // _WINDOW), **_HOUSEKEEPING,
+            window_samples=_WINDOW, windows=max(1, heard // _WINDOW), **HOUSEKEEPING,
         )  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A line of the table: the seeds of one row, none where it was not begun."""
+
+    number: str
+    name: str  # with what of the audio was heard
+    paper: float | None
+    seeds: list[Ablation]
+
+
+def row_name(config: Config) -> str:
+    """What the model is called: as the paper calls it, where the paper has it."""
+    parts = [setting_name(config.batch_composition, config.candidates), f"{config.steps} steps"]
+    if config.negatives != "all":
+        parts.append(f"{config.negatives} negatives")
+    if config.window_samples != _WINDOW:
+        parts.append(f"windows of {config.window_samples:,} samples")
+    return ", ".join(parts)
 
 
 def ablations(exp: Path) -> list[Ablation]:
@@ -98,7 +117,7 @@ def ablations(exp: Path) -> list[Ablation]:
 
 def _order(ablation: Ablation) -> tuple:
     config, paper = ablation.config, list(PAPER)
-    place = paper.index(ablation.row) if ablation.row in paper else len(paper)
+    place = paper.index(ablation.paper_row) if ablation.paper_row in paper else len(paper)
     negatives = 0 if config.negatives == "all" else int(config.negatives)
     length = 0 if config.window_samples == _WINDOW else config.window_samples
     setting = list(PAPER_SETTINGS).index(ablation.setting)
@@ -109,8 +128,20 @@ def grouped(found: list[Ablation]) -> list[list[Ablation]]:
     """The seeds of each row together. Models of one name that differ in more than the seed are rows apart."""
     rows: dict[tuple[str, Config], list[Ablation]] = {}
     for ablation in found:
-        rows.setdefault((ablation.name, replace(ablation.config, seed=0, **_HOUSEKEEPING)), []).append(ablation)
+        rows.setdefault((ablation.name, replace(ablation.config, seed=0, **HOUSEKEEPING)), []).append(ablation)
     return list(rows.values())
+
+
+def rows(found: list[Ablation]) -> list[Row]:
+    """All rows of the table, also the paper's that were not begun; then those that the paper does not have."""
+    by_name: dict[str, list[list[Ablation]]] = {name: [] for name in PAPER}
+    for seeds in grouped(found):
+        by_name.setdefault(seeds[0].paper_row, []).append(seeds)
+    lines = [(name, seeds) for name, models in by_name.items() for seeds in models or [[]]]
+    return [
+        Row(f"2.{i}", seeds[0].row if seeds else name, PAPER.get(name), seeds)
+        for i, (name, seeds) in enumerate(lines, 1)
+    ]
 
 
 def differences(found: list[Ablation]) -> dict[Path, tuple[float, float, float]]:
@@ -118,12 +149,12 @@ def differences(found: list[Ablation]) -> dict[Path, tuple[float, float, float]]
     alike, in points, with its 95 % interval; experiments that have no such model to compare with are left out."""
     references = {}
     for ablation in found:
-        if ablation.score and ablation.row == REFERENCE:
-            references[replace(ablation.config, **_HOUSEKEEPING)] = ablation.score
+        if ablation.score and ablation.paper_row == REFERENCE:
+            references[replace(ablation.config, **HOUSEKEEPING)] = ablation.score
     result = {}
     for ablation in found:
         reference = references.get(ablation.compared_with())
-        if ablation.score and ablation.row != REFERENCE and reference:
+        if ablation.score and ablation.paper_row != REFERENCE and reference:
             result[ablation.exp] = ablation.score.difference(reference)
     return result
 
@@ -136,33 +167,31 @@ def section(found: list[Ablation]) -> Iterable[str]:
     yield ""
     yield from table(found)
     yield ""
+    probed = [(f"row {row.number}", one.facts) for row in rows(found) for one in row.seeds if one.score]
     yield (
         "Phone accuracy of a linear probe on c_t: with one seed, a 95 % interval (bootstrap over utterances); with "
         "several, their mean ± their standard deviation (n: how many). The difference is from the 12-step "
         "mixed-speaker model of the same seed: with one seed, a paired bootstrap over the same test utterances. "
-        "The folders, in `exp/`, hold configuration, metrics and checkpoints; `exp/ablations/log/` what was printed."
+        f"{show_probe_seeds(probed)}{say_test_heard(one.row for one in found)}".rstrip()
     )
     yield ""
 
 
 def table(found: list[Ablation]) -> list[str]:
     """Table 2: the paper's accuracies beside ours; its rows that were not begun stand with the paper's figure alone."""
-    lines = [
-        "| | phone, % | less mixed speaker, 12 steps | paper: phone | N | updates | seeds | folder |",
-        "|---" * 8 + "|",
-    ]
-    rows: dict[str, list[list[Ablation]]] = {row: [] for row in PAPER}
-    for seeds in grouped(found):
-        rows.setdefault(seeds[0].row, []).append(seeds)
     apart = differences(found)
-    for row, models in rows.items():
-        paper = str(PAPER.get(row, ""))
-        lines += [_line(seeds, apart, paper) for seeds in models] or [f"| {row} | | | {paper} | | | | |"]
-    return lines
+    return [
+        "| no. | | phone, % | less mixed speaker, 12 steps | paper: phone | N | updates | seeds |",
+        "|---" * 8 + "|",
+        *(_line(row, apart) for row in rows(found)),
+    ]
 
 
-def _line(seeds: list[Ablation], apart: dict[Path, tuple[float, float, float]], paper: str) -> str:
-    first = seeds[0]
+def _line(row: Row, apart: dict[Path, tuple[float, float, float]]) -> str:
+    seeds, paper = row.seeds, "" if row.paper is None else str(row.paper)
+    if not seeds:
+        return f"| {row.number} | {row.name} | | | {paper} | | | |"
+    config = seeds[0].config
     probed = [one.facts for one in seeds if one.score]
     accuracy = ""
     if len(probed) == 1:
@@ -181,9 +210,8 @@ def _line(seeds: list[Ablation], apart: dict[Path, tuple[float, float, float]], 
         mean, spread = _mean_and_spread([value for value, _, _ in known])
         difference = f"{mean:+.1f} ± {spread:.1f} (n {len(known)})"
     cells = [
-        first.row, "; ".join(filter(None, [accuracy, *under_way])), difference, paper, str(first.config.num_candidates),
-        f"{first.config.updates:,}", ", ".join(str(one.config.seed) for one in seeds),
-        f"`ablations/{first.exp.name if len(seeds) == 1 else f'{first.name}.seed*'}`",
+        row.number, row.name, "; ".join(filter(None, [accuracy, *under_way])), difference, paper,
+        f"{config.num_candidates:,}", f"{config.updates:,}", ", ".join(str(one.config.seed) for one in seeds),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
@@ -197,26 +225,29 @@ def objects(found: list[Ablation]) -> Iterable[dict[str, Any]]:
     """What Table 2 is made of, for results.json: one object an experiment that was probed, and one for each row that
     was probed with several seeds."""
     apart = differences(found)
-    for seeds in grouped(found):
-        probed = [one for one in seeds if one.score]
+    for row in rows(found):
+        probed = [one for one in row.seeds if one.score]
         for one in probed:
-            yield _object(one, apart.get(one.exp))
+            yield _object(row, one, apart.get(one.exp))
         if len(probed) > 1:
             mean, spread = _mean_and_spread([one.facts["accuracy"] for one in probed])
             yield {
-                "table": "2, over seeds", "row": probed[0].row, "task": "phone", "mean": round(mean, 3),
-                "standard_deviation": round(spread, 3), "seeds": [one.config.seed for one in probed],
+                "table": "2, over seeds", "number": row.number, "row": row.name, "task": "phone",
+                "mean": round(mean, 3), "standard_deviation": round(spread, 3),
+                "seeds": [one.config.seed for one in probed],
             }  # fmt: skip
 
 
-def _object(one: Ablation, apart: tuple[float, float, float] | None) -> dict[str, Any]:
+def _object(row: Row, one: Ablation, apart: tuple[float, float, float] | None) -> dict[str, Any]:
     difference, *interval = (round(value, 3) for value in apart) if apart else (None,)
+    hours, seconds = effort(one.exp, one.facts)
     return {
-        "table": 2, "row": one.row, "task": "phone", "probe": one.facts["probe"],
+        "table": 2, "number": row.number, "row": row.name, "task": "phone", "probe": one.facts["probe"],
         "accuracy": round(one.facts["accuracy"], 3), "ci95": [round(value, 3) for value in one.facts["ci95"]],
-        "difference": difference, "difference_ci95": interval or None, "paper": PAPER.get(one.row),
-        "seed": one.config.seed, "updates": one.facts["updates"], "candidates": one.config.num_candidates,
-        "config": asdict(one.config), "experiment": f"ablations/{one.exp.name}",
-        "learning_rate": one.facts.get("learning_rate"), "labels": one.facts.get("labels"),
-        "commit": one.facts["commit"], "command": one.facts["command"], "machine": one.facts["machine"],
+        "difference": difference, "difference_ci95": interval or None, "paper": row.paper,
+        "seed": one.config.seed, **probe_seeds(one.facts), "updates": one.facts["updates"], "hours_heard": hours,
+        "seconds": seconds, "pretrain_on": one.config.pretrain_on, "candidates": one.config.num_candidates,
+        "experiment": f"ablations/{one.exp.name}", "labels": one.facts.get("labels"), "config": asdict(one.config),
+        "commit": one.facts["commit"], "date": one.facts["date"], "command": one.facts["command"],
+        "machine": one.facts["machine"],
     }  # fmt: skip

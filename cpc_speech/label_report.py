@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cpc_speech.datadir import read_table
-from cpc_speech.scores import Score, load_score, show_accuracy, show_difference
+from cpc_speech.scores import Score, load_score, probe_seeds, show_accuracy, show_difference
 from cpc_speech.tasks import labels_by
 
 
@@ -157,10 +157,10 @@ def objects(exp: Path, name: Callable[[dict[str, Any]], str]) -> Iterable[dict[s
         kept = {key: found[key] for key in ("labels", "utterances", "frames", "boundaries")}
         yield {"table": "label comparison", "row": aligner, "reference": Path(found["a"]).name, **kept}
     for row, path, _, facts in label_probes(exp, name):
-        keys = ("labels", "label_shift", "accuracy", "ci95", "learning_rate", "commit", "command", "machine")
+        keys = ("labels", "label_shift", "accuracy", "ci95", "commit", "date", "command", "machine")
         yield {
             "table": "labels", "row": row, "task": "phone", "experiment": path.name,
-            **{key: facts[key] for key in keys},
+            **{key: facts[key] for key in keys}, **probe_seeds(facts),
         }  # fmt: skip
 
 

@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cpc_speech.config import Config
+from cpc_speech.cost import update_seconds
 from cpc_speech.metrics import read_metrics
+
+TEST_HEARD = ", test audio heard"
+
+
+def test_heard(config: Config | Mapping[str, Any]) -> str:
+    """What is added to the name of a row whose model was pretrained on all utterances, those of test among them."""
+    values = vars(config) if isinstance(config, Config) else config
+    return TEST_HEARD if values["pretrain_on"] == "all" else ""
+
+
+def say_test_heard(names: Iterable[str]) -> str:
+    """A sentence on what that means, for the text below a table of rows of these names; nothing where none heard it."""
+    if not any(name.endswith(TEST_HEARD) for name in names):
+        return ""
+    return (
+        "*Test audio heard*: pretrained on the audio of all utterances, those of dev and test among them, without "
+        "their labels, so that a loss on dev is none of unheard audio; the other models heard the train split alone. "
+    )
+
+
+def training_of(exp: Path) -> dict[str, Any] | None:
+    """What a pretraining says of itself when it has ended."""
+    path = exp / "train.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def effort(exp: Path, facts: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Hours of audio that the network behind a probe's result heard in training, each time counted, and the seconds
+    that its training took, a pretraining included; None of what was not trained, or is not known.
+
+    Args:
+        exp: the experiment's folder.
+        facts: what the probe, or the network trained end to end, wrote.
+    """
+    if facts["row"] in ("c", "z"):
+        trained = training_of(exp) or {}
+        return trained.get("hours_heard"), trained.get("seconds")
+    if facts["row"] not in ("supervised", "finetuned"):
+        return None, None
+    hours, seconds = facts["updates"] * update_seconds(Config(**facts["config"])) / 3600, facts.get("seconds")
+    if pretrained := facts.get("pretrained"):
+        before = training_of(exp.with_name(pretrained["experiment"]))
+        if before is None or seconds is None:
+            return None, None
+        return hours + before["hours_heard"], seconds + before["seconds"]
+    return hours, seconds
 
 
 def section(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:
@@ -29,17 +78,36 @@ def section(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:
     yield ""
     yield "Losses by update 300 and 500 are means of the last five logged minibatches up to it, in nats."
     yield ""
+    yield from _by_step([(path, facts) for path, facts in trained if facts["dev_loss"]])
+
+
+def _by_step(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:
+    """Two tables of dev windows: how often the positive is picked, and log N − loss, by steps ahead."""
+    if not trained:
+        return
+    steps = max(len(facts["dev_loss"]) for _, facts in trained)
+    heading = "".join(f" {k} |" for k in range(1, steps + 1))
+    yield "Dev windows, positive picked, %, so many steps ahead:"
+    yield ""
+    yield f"| experiment | chance |{heading}"
+    yield "|---" * (steps + 2) + "|"
     for path, facts in trained:
-        if not facts["dev_loss"]:
-            continue
-        picked = ", ".join(f"{100 * value:.1f}" for value in facts["dev_accuracy"])
-        gained = ", ".join(f"{math.log(facts['candidates']) - value:.2f}" for value in facts["dev_loss"])
-        bound = facts["log_n_minus_loss_is_a_bound"]
-        kind = "a lower bound of the mutual information" if bound else "no bound in this setting, a number to watch"
-        yield (
-            f"- **{path.name}**, dev windows, steps 1 to {len(facts['dev_loss'])}. Positive picked, % (chance "
-            f"{100 / facts['candidates']:.1f}): {picked}. log N − loss, nats ({kind}): {gained}."
-        )
+        picked = [f"{100 * value:.1f}" for value in facts["dev_accuracy"]] + [""] * (steps - len(facts["dev_accuracy"]))
+        yield f"| {path.name} | {100 / facts['candidates']:.1f} | {' | '.join(picked)} |"
+    yield ""
+    yield "Dev windows, log N − loss, nats, so many steps ahead:"
+    yield ""
+    yield f"| experiment | a bound |{heading}"
+    yield "|---" * (steps + 2) + "|"
+    for path, facts in trained:
+        gained = [f"{math.log(facts['candidates']) - value:.2f}" for value in facts["dev_loss"]]
+        bound = "yes" if facts["log_n_minus_loss_is_a_bound"] else "no"
+        yield f"| {path.name} | {bound} | {' | '.join(gained + [''] * (steps - len(gained)))} |"
+    yield ""
+    yield (
+        "Of models whose negatives come from other windows, of mixed speakers, log N − loss is a lower bound of the "
+        "mutual information; of the others it is no bound, and a number to watch."
+    )
     yield ""
 
 

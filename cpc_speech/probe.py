@@ -5,18 +5,19 @@ one hidden layer.
     python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --representation z
     python -m cpc_speech.probe --data data/mini --exp exp/baselines --representation mfcc
     python -m cpc_speech.probe --data data/mini --exp exp/baselines --representation random --config conf/cpc.yaml
-    python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --probe linear mlp
+    python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --probe linear mlp --seed 1 2 3
     python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --label-shift -3 -2 -1 0 1 2 3
     python -m cpc_speech.probe --data data/mini --exp exp/mixed_speaker --labels exp/align/pocketsphinx/labels
 
 The paper names no optimiser and no width. Ours: inputs standardised on the train split, a hidden layer (--probe mlp) of
 256 as wide as c_t with ReLU, Adam with the rate falling to zero, one probe for every rate of a fixed grid in the same
-passes over the data; dev chooses among them, and test is read once, by the chosen one.
+passes over the data; dev chooses among them, and test is read once, by the chosen one. With several --seed, all of that
+is done once with each, and what is left are sums over them: see ``probe_seeds``.
 
 Leaves --exp/probes/<representation>.<task>.<linear or mlp>.json and, beside a linear one, the chosen probe itself: .pt
-(cpc_speech/classifier.py). A speaker's result also says which utterances are right by the mean over their frames of
-what the classifier puts out, which of a linear one is the same as classifying the mean over time; a phone's has the
-confusion matrix.
+of the first seed (cpc_speech/classifier.py). A speaker's result also says which utterances are right by the mean over
+their frames of what the classifier puts out, which of a linear one is the same as classifying the mean over time; a
+phone's has the confusion matrix.
 
 --labels and --label-shift probe phones alone, with labels of another folder or moved by so many frames of 10 ms: by +1,
 frame t is to be named what frame t - 1 is, so a causal network may hear 10 ms more of it. They leave
@@ -50,7 +51,7 @@ from cpc_speech.machine import set_matmul_precision, set_up
 from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import MFCC, CPCFrames, Representation
-from cpc_speech.scores import Score, save_score
+from cpc_speech.scores import Score, pooled, save_score
 from cpc_speech.tasks import Task, labels_by, load_splits, load_task
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
                         help="carry the context through the utterance, or start afresh every window")  # fmt: skip
     parser.add_argument("--labels", type=Path, metavar="DIR", help="with phones.scp; default: the data directory's")
     parser.add_argument("--label-shift", type=int, nargs="+", metavar="FRAMES", help="one probe for each")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of the probes; several are averaged")
     args = parser.parse_args(argv)
     if about_labels := bool(args.labels or args.label_shift):
         if "speaker" in (args.task or []):
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
             if about_labels:
                 whose = re.sub(r"[^\w-]+", "_", str(made_by))
                 results = args.exp / "probes" / "labels" / f"{name}.{whose}.{shift:+d}.json"
-            score, chosen, fitted = probe(store, moved, args.seed, kind)
+            score, chosen, fitted = probe_seeds(store, moved, list(dict.fromkeys(args.seed)), kind)
             log.info("%s: %.2f %% of test frames", results.stem, score.accuracy)
             if isinstance(chosen, nn.Linear) and not about_labels:
                 save_classifier(results.with_suffix(".pt"), chosen, task, store.mean, store.std)
@@ -107,8 +108,8 @@ def main(argv: list[str] | None = None) -> None:
                 score,
                 {
                     "row": args.representation, "task": task.name, "probe": kind, "classes": task.classes,
-                    "probe_context": args.probe_context, "majority": moved.majority(), "probe_seed": args.seed,
-                    "labels": made_by, "label_shift": shift, **facts, **fitted, **provenance(),
+                    "probe_context": args.probe_context, "majority": moved.majority(), "labels": made_by,
+                    "label_shift": shift, **facts, **fitted, **provenance(),
                 },
             )  # fmt: skip
     finally:
@@ -137,6 +138,25 @@ def make_representation(
         bf16=config.precision == "bf16",
     )  # fmt: skip
     return frames, {"updates": updates, "seed": config.seed, "config": dataclasses.asdict(config)}
+
+
+def probe_seeds(
+    store: FeatureStore, task: Task, seeds: Sequence[int], kind: str = "linear"
+) -> tuple[Score, nn.Module, dict[str, Any]]:
+    """``probe`` with each of the seeds.
+
+    Returns:
+        The seeds' scores pooled; the first seed's classifier; and what there is to say of them. ``utterances_right``
+        and ``confusion`` are sums over the seeds, as the pooled score is; what is ``..._by_seed`` has an item a seed.
+    """
+    scores, classifiers, facts = zip(*(probe(store, task, seed, kind) for seed in seeds))
+    said = {key: facts[0][key] for key in ("learning_rates", "passes", "hidden") if key in facts[0]}
+    said |= {"probe_seeds": list(seeds), "accuracy_by_seed": [score.accuracy for score in scores]}
+    said |= {f"{key}_by_seed": [one[key] for one in facts] for key in ("learning_rate", "dev_accuracy")}
+    for key in ("utterances_right", "confusion"):
+        if key in facts[0]:
+            said[key] = np.sum([one[key] for one in facts], axis=0).tolist()
+    return pooled(scores), classifiers[0], said
 
 
 def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> tuple[Score, nn.Module, dict[str, Any]]:

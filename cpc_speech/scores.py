@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cpc_speech.errors import UserError
+from cpc_speech.errors import UserError, require
 from cpc_speech.files import atomic_write
 
 _RESAMPLES = 2000
@@ -18,7 +21,10 @@ _RESAMPLES = 2000
 
 @dataclass
 class Score:
-    """Frames of every test utterance, and how many of them were classified right."""
+    """Frames of every test utterance, and how many of them were classified right.
+
+    Of several probes of one representation both are sums (``pooled``).
+    """
 
     utterances: list[str]
     correct: list[int]
@@ -39,17 +45,65 @@ class Score:
         Raises:
             UserError: the two were measured on different utterances.
         """
-        if self.utterances != other.utterances:
-            raise UserError("scores of different test utterances cannot be paired; probe both on one data directory")
-        return (self.accuracy - other.accuracy, *_percentiles(_resampled(self) - _resampled(other)))
+        return (self.accuracy - other.accuracy, *_percentiles(_resampled_difference(self, other)))
+
+
+def pooled(scores: Sequence[Score]) -> Score:
+    """One score of the same classifier fitted several times, with one seed each: the sums of their counts.
+
+    Its accuracy is the mean of theirs. An utterance is resampled with what all of them say of it, so that its interval,
+    and a difference from any other score of these utterances, mean what they mean of one; they do not widen with the
+    spread of the seeds, which is to be shown beside.
+    """
+    correct = [sum(counts) for counts in zip(*(score.correct for score in scores))]
+    frames = [sum(counts) for counts in zip(*(score.frames for score in scores))]
+    return Score(scores[0].utterances, correct, frames)
+
+
+def mean_difference(pairs: Sequence[tuple[Score, Score]]) -> tuple[float, float, float]:
+    """Mean of the differences a − b of models trained with one seed each, in points, and its 95 % interval.
+
+    Of one pair it is ``Score.difference``, which says how sure it is of these two models. Of several it is about
+    models of any seed: the variance of the mean over seeds is what the bootstrap over utterances finds (all seeds
+    resampled together, as they were tested on the same utterances) plus s² / S, with s the standard deviation of
+    the S differences. The interval is that of Student's t with the degrees of freedom of such a sum by Satterthwaite
+    (1946): two or three seeds know little of their spread, which resampling them would take for less than it is
+    (tests/test_scores.py counts how often intervals of three hold the truth).
+
+    Raises:
+        UserError: scores of a pair are of different utterances.
+    """
+    if len(pairs) == 1:
+        return pairs[0][0].difference(pairs[0][1])
+    values = [a.accuracy - b.accuracy for a, b in pairs]
+    mean, seeds, utterances = statistics.fmean(values), len(pairs), len(pairs[0][0].utterances)
+    over_utterances = float(np.mean([_resampled_difference(a, b) for a, b in pairs], axis=0).var(ddof=1))
+    over_seeds = statistics.variance(values) / seeds
+    if not (total := over_utterances + over_seeds):
+        return mean, mean, mean
+    freedom = total**2 / (over_seeds**2 / (seeds - 1) + over_utterances**2 / max(1, utterances - 1))
+    half = float(require("scipy.stats", "analysis").t.ppf(0.975, freedom)) * math.sqrt(total)
+    return mean, mean - half, mean + half
+
+
+def _resampled_difference(a: Score, b: Score) -> np.ndarray:
+    if a.utterances != b.utterances:
+        raise UserError("scores of different test utterances cannot be paired; probe both on one data directory")
+    return _resampled(a) - _resampled(b)
 
 
 def _resampled(score: Score) -> np.ndarray:
-    rng = np.random.default_rng(0)  # the same resamples for every score: that is what pairs two of them
-    count = len(score.utterances)
-    correct, frames = np.asarray(score.correct), np.asarray(score.frames)
+    times = _times_drawn(len(score.utterances))
+    return 100 * (times @ np.array(score.correct, float)) / np.maximum(times @ np.array(score.frames, float), 1)
+
+
+@functools.lru_cache(maxsize=1)
+def _times_drawn(count: int) -> np.ndarray:
+    """How often each utterance is in each resample (resamples, utterances): the same for every score, which is what
+    pairs two of them."""
+    rng = np.random.default_rng(0)
     drawn = (rng.integers(count, size=count) for _ in range(_RESAMPLES))
-    return np.array([100 * correct[rows].sum() / max(frames[rows].sum(), 1) for rows in drawn])
+    return np.array([np.bincount(rows, minlength=count) for rows in drawn], float)
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:
@@ -65,6 +119,31 @@ def show_accuracy(value: float, low: float, high: float) -> str:
 def show_difference(value: float, low: float, high: float) -> str:
     """A difference of accuracies with its interval, as all tables have it."""
     return f"{value:+.1f} ({low:+.1f} … {high:+.1f})"
+
+
+def show_probe_seeds(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """A sentence on the seeds of probes, for the text below a table; nothing where each has one.
+
+    Args:
+        results: what each is called, and what its probe wrote.
+    """
+    several = [(name, facts) for name, facts in results if len(facts.get("probe_seeds", [])) > 1]
+    if not several:
+        return ""
+    counts = sorted({len(facts["probe_seeds"]) for _, facts in several})
+    spread, name, task = max(
+        (max(facts["accuracy_by_seed"]) - min(facts["accuracy_by_seed"]), name, facts["task"])
+        for name, facts in several
+    )
+    return (
+        f"A probe's accuracy is the mean of {' or '.join(map(str, counts))} probe seeds; the largest spread among "
+        f"them, the greatest less the least, is {spread:.2f} points ({name}, {task}). "
+    )
+
+
+def probe_seeds(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json says of a probe's seeds."""
+    return {key: facts.get(key) for key in ("probe_seeds", "accuracy_by_seed", "learning_rate_by_seed")}
 
 
 def save_score(path: Path, score: Score, facts: Mapping[str, Any]) -> None:

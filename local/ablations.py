@@ -9,7 +9,8 @@ experiment is exp/ablations/<row>.seed<S>, a link to exp/<row> where stage 4 has
 --gpus N, N are run at a time, each on a GPU of its own.
 
 A failure does not stop the others; it is reported at the end. The same command goes on after ctrl-C, SIGTERM, a kill
-or a failure: training resumes, and a probe counts if it is newer than the training, the labels and the splits.
+or a failure: training resumes, and a probe counts if it is newer than the training, the labels and the splits, and was
+made with the same --probe-seeds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import contextlib
 import datetime
 import fcntl
+import json
 import logging
 import os
 import shlex
@@ -73,13 +75,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--exp", type=Path, required=True, help="the folder of the experiments")
     parser.add_argument("--rows", required=True, help='as "mixed_speaker steps_2"')
     parser.add_argument("--seeds", default="1", help="as 1,2,3")
+    parser.add_argument("--probe-seeds", default="1", help="as 1,2,3: each probe is fitted with each of them")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="run N at a time, each on a GPU of its own")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="over all configurations")
     parser.add_argument("--layer", choices=("c", "z"), default="c", help="what is probed; Table 2 is of c")
     args = parser.parse_args(argv)
 
     files = {row: row_file(row, args.conf) for row in args.rows.split()}
-    seeds = read_seeds(args.seeds)
+    seeds, probe_seeds = read_seeds(args.seeds), read_seeds(args.probe_seeds)
     places = gpus(args.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     with alone(args.exp / "ablations") as lock:
         runs = []
@@ -88,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
                 configs, overrides = [args.base, file], [*args.set, f"seed={seed}"]
                 exp = place(args.exp, row, load_config(configs, overrides))
                 one = Run(exp.name, exp, exp.parent / "log" / f"{exp.name}.log")
-                one.missing.extend(missing(exp, args.data, configs, overrides, args.layer))
+                one.missing.extend(missing(exp, args.data, configs, overrides, args.layer, probe_seeds))
                 runs.append(one)
         todo = [one for one in runs if one.missing]
         log.info("%d experiments, %d of them done before", len(runs), len(runs) - len(todo))
@@ -119,7 +122,7 @@ def read_seeds(text: str) -> list[int]:
     try:
         return [int(word) for word in dict.fromkeys(text.replace(",", " ").split())]
     except ValueError:
-        raise UserError(f"--seeds {text}: write whole numbers, as 1,2,3") from None
+        raise UserError(f"seeds {text}: write whole numbers, as 1,2,3") from None
 
 
 def gpus(count: int, visible: str | None) -> list[dict[str, str]]:
@@ -174,7 +177,7 @@ def trained(exp: Path, config: Config) -> bool:
 
 
 def missing(
-    exp: Path, data: Path, configs: Sequence[Path], overrides: Sequence[str], layer: str
+    exp: Path, data: Path, configs: Sequence[Path], overrides: Sequence[str], layer: str, seeds: list[int]
 ) -> Iterator[list[str]]:
     """The commands that are still to be run."""
     python, about = [sys.executable, "-m"], ["--data", str(data), "--exp", str(exp)]
@@ -184,9 +187,14 @@ def missing(
         yield [*python, "cpc_speech.train", *given, *about, *overrides]
     probe = exp / "probes" / f"{layer}.phone.linear.json"
     inputs = [exp / "train.json", data / "phones.ark", data / "splits" / "train.list"]
-    if not is_trained or not probe.exists() or _time(probe) < max(map(_time, inputs)):
-        seed = overrides[-1].partition("=")[2]
-        yield [*python, "cpc_speech.probe", "--task", "phone", "--representation", layer, "--seed", seed, *about]
+    if not is_trained or _time(probe) < max(map(_time, inputs)) or _probed_with(probe) != seeds:
+        with_seeds = ["--seed", *map(str, seeds)]
+        yield [*python, "cpc_speech.probe", "--task", "phone", "--representation", layer, *with_seeds, *about]
+
+
+def _probed_with(probe: Path) -> list[int] | None:
+    """The probe's seeds; none, where it was not made."""
+    return json.loads(probe.read_text(encoding="utf-8")).get("probe_seeds") if probe.exists() else None
 
 
 def _time(path: Path) -> float:

@@ -19,7 +19,7 @@ import figures
 import numpy as np
 
 from cpc_speech.errors import UserError, run
-from cpc_speech.report import row_label
+from cpc_speech.probe_report import row_label
 from data_prep.phones import BROAD_CLASSES, broad_class, read_symbols
 
 BAR = (0, 1, 5, 20, 50, 100)  # per cent, named beside the scale of darkness

@@ -61,7 +61,9 @@ else:
     assert (exp / "train.json").exists()
     (exp / "probes").mkdir(exist_ok=True)
     layer = argv[argv.index("--representation") + 1]
-    (exp / "probes" / (layer + ".phone.linear.json")).write_text(" ".join(argv))
+    seeds = [int(word) for word in argv[argv.index("--seed") + 1 : argv.index("--data")]]
+    facts = {{"probe_seeds": seeds, "command": " ".join(argv)}}
+    (exp / "probes" / (layer + ".phone.linear.json")).write_text(json.dumps(facts))
 """
 
 
@@ -148,7 +150,7 @@ def script() -> ModuleType:
 
 
 def test_every_row_with_every_seed_once(driver: Driver) -> None:
-    status, said = driver("mixed steps_2", "--seeds", "1,3", "--set", "updates=7")
+    status, said = driver("mixed steps_2", "--seeds", "1,3", "--probe-seeds", "5 6", "--set", "updates=7")
     assert status == 0, said
     names = ["mixed.seed1", "steps_2.seed1", "mixed.seed3", "steps_2.seed3"]
     assert driver.calls() == [f"{step} {name}" for name in names for step in ("train", "probe")]
@@ -156,14 +158,16 @@ def test_every_row_with_every_seed_once(driver: Driver) -> None:
     assert load_config([driver.folder / "mixed.seed3" / "config.yaml"]) == Config(updates=7, steps=4, seed=3)
     assert load_config([driver.folder / "steps_2.seed1" / "config.yaml"]) == Config(updates=7, steps=2, seed=1)
     probed = (driver.folder / "steps_2.seed3" / "probes" / "c.phone.linear.json").read_text()
-    assert "--task phone" in probed and "--seed 3" in probed
+    assert "--task phone" in probed and "--seed 5 6 --data" in probed
     log = (driver.folder / "log" / "steps_2.seed1.log").read_text()
     assert "-m cpc_speech.train --config conf/cpc.yaml --config more/steps_2.yaml" in log and "pretends to" in log
     assert "mixed.seed1: training starts" in said and "0 of 4 experiments left" in said
 
-    status, said = driver("mixed steps_2", "--seeds", "1 3", "--set", "updates=7")
+    status, said = driver("mixed steps_2", "--seeds", "1 3", "--probe-seeds", "5,6", "--set", "updates=7")
     assert (status, driver.calls()) == (0, []) and "4 experiments, 4 of them done before" in said
-    driver("mixed steps_8", "--seeds", "1", "--set", "updates=7")
+    driver("mixed steps_2", "--seeds", "3", "--probe-seeds", "5,7", "--set", "updates=7")
+    assert driver.calls() == ["probe mixed.seed3", "probe steps_2.seed3"], "other seeds of the probe"
+    driver("mixed steps_8", "--seeds", "1", "--probe-seeds", "5,6", "--set", "updates=7")
     assert driver.calls() == ["train steps_8.seed1", "probe steps_8.seed1"]
 
 
@@ -284,7 +288,7 @@ Call = Callable[[ModuleType, Driver], object]
     "call, message",
     [
         (lambda s, d: s.row_file("step_2", [d.top / "conf", d.top / "more"]), "choose of: mixed, steps_2, steps_8"),
-        (lambda s, d: s.read_seeds("1,two"), "--seeds 1,two: write whole numbers, as 1,2,3"),
+        (lambda s, d: s.read_seeds("1,two"), "seeds 1,two: write whole numbers, as 1,2,3"),
     ],
 )
 def test_slips(script: ModuleType, driver: Driver, call: Call, message: str) -> None:

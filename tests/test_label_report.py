@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpc_speech.datadir import write_table
-from cpc_speech.label_report import comparisons, label_probes, section
+from cpc_speech.label_report import comparisons, label_probes, objects, section
 from cpc_speech.scores import Score, save_score
 
 
@@ -47,6 +47,9 @@ def probe(exp: Path, name: str, labels: str, shift: int, correct: int) -> None:
         "labels": labels,
         "label_shift": shift,
         "majority": 17.5 if labels == "pocketsphinx" else 21.1,
+        "probe_seeds": [1, 2],
+        "accuracy_by_seed": [correct - 1, correct + 1],
+        **dict.fromkeys(("commit", "date", "command", "machine"), "?"),
     }
     save_score(exp / "model" / "probes" / "labels" / f"{name}.{labels}.{shift:+d}.json", score, facts)
 
@@ -83,6 +86,15 @@ def test_probes_by_label_set_and_by_shift(exp: Path) -> None:
     assert "| c | 40.0 | 50.0 | 53.0 | 51.0 | +3.0 (+3.0 … +3.0) at +1 |" in found
     assert "| z |  | 45.0 | 44.0 |  | is at 0 |" in found
     assert not [line for line in found if line.startswith("| mfcc")], "one figure is no comparison"
+
+
+def test_results_json(exp: Path) -> None:
+    """As far as a probe says it: the comparison, and each probe with its seeds."""
+    probe(exp, "c", "gmm", 1, 53)
+    compared, probed = objects(exp, lambda facts: facts["row"])
+    assert (compared["row"], compared["reference"]) == ("pocketsphinx", "phones.ctm")
+    assert (probed["labels"], probed["label_shift"], probed["accuracy"]) == ("gmm", 1, 53)
+    assert probed["probe_seeds"] == [1, 2] and probed["accuracy_by_seed"] == [52, 54]
 
 
 def test_labels_of_unknown_origin(tmp_path: Path) -> None:

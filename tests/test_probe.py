@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import assert_equal_states
 from tqdm import tqdm
 
 from cpc_speech import checkpoint
@@ -218,12 +219,35 @@ def test_mfcc_command_tells_the_speakers_apart(data: Path, tmp_path: Path) -> No
             "accuracy",
             "ci95",
             "majority",
-            "learning_rate",
+            "learning_rate_by_seed",
             "commit",
             "command",
             "machine",
         } <= set(facts)
         assert facts["ci95"][0] <= facts["accuracy"] <= facts["ci95"][1]
+
+
+@pytest.mark.usefixtures("few_passes")
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_several_seeds_are_the_sum_of_each(data: Path, tmp_path: Path, kind: str) -> None:
+    """All counts, so that the accuracy is the mean; the classifier that is kept is the first seed's."""
+    common = ["--representation", "mfcc", "--probe", kind, "--seed"]
+    alone = [run(data, tmp_path / seed, *common, seed) for seed in "583"]
+    both = run(data, tmp_path / "all", *common, "5", "8", "3", "8")
+    for name, facts in both.items():
+        each = [results[name] for results in alone]
+        assert facts["probe_seeds"] == [5, 8, 3] and facts["utterances"] == each[0]["utterances"]
+        keys = ["correct", "frames", "confusion" if facts["task"] == "phone" else "utterances_right"]
+        for key in keys:
+            assert np.array_equal(facts[key], np.sum([one[key] for one in each], axis=0)), key
+        for key in ("accuracy", "learning_rate", "dev_accuracy"):
+            assert facts[f"{key}_by_seed"] == [one[f"{key}_by_seed"][0] for one in each]
+        assert facts["accuracy"] == pytest.approx(np.mean([one["accuracy"] for one in each]))
+    phones = [results[f"mfcc.phone.{kind}.json"]["correct"] for results in alone]
+    assert phones[0] != phones[1], "a seed makes a difference"
+    kept, first = (tmp_path / folder / "probes" / "mfcc.phone.linear.pt" for folder in ("all", "5"))
+    if kind == "linear":
+        assert_equal_states(*(torch.load(path, weights_only=True) for path in (kept, first)))
 
 
 @pytest.mark.usefixtures("few_passes")

@@ -308,3 +308,29 @@ def test_own_audio_needs_no_labels(tmp_path: Path) -> None:
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert "skipped, as the audio of --data has no labels" in result.stdout
+
+
+def test_what_is_published_together_is_small(tmp_path: Path) -> None:
+    """The report's files, and the pictures in place of older ones; or nothing."""
+    script, written = tmp_path / "run.sh", tmp_path / "work" / "exp" / "report"
+    pipeline = ROOT / "recipes" / "shared" / "pipeline.sh"
+    script.write_text(f'source "{pipeline}"\ncurrent=9\ncd "$recipe/work"\npublish_report\n')
+    (written / "figures").mkdir(parents=True)
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "old.png").touch()
+    for name in ("RESULTS.md", "report.html", "results.json", "notes.txt"):
+        (written / name).write_text(name)
+    (written / "figures" / "tsne.png").write_bytes(bytes(2_000_000))
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["bash", str(script)], capture_output=True, text=True, timeout=60)
+
+    refused = run()
+    assert refused.returncode == 1 and "exp/report is 2000033 bytes" in refused.stderr
+    assert "rm exp/figures/NAME.png" in refused.stderr and not (tmp_path / "report.html").exists()
+    (written / "figures" / "tsne.png").write_bytes(bytes(1_999_900))
+    assert run().returncode == 0
+    published = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path for path in published if not path.startswith("work/")} == {
+        "run.sh", "RESULTS.md", "report.html", "results.json", "figures/tsne.png",
+    }  # fmt: skip

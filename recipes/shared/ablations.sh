@@ -24,7 +24,8 @@ ablation() {
   need 2 "data/$set"/{.done.2,phones.ark}
   need 3 "data/$set"/{.done.3,splits/{train,dev,test}.list}
   reads "$recipe/conf/cpc.yaml" "$(row_file "$1")"
-  uses overrides
+  uses pretrain_on probe_seeds overrides
+  [ -n "$probe_seeds" ] || uses seed  # which is then the probes'
 }
 
 stage_6() {
@@ -49,7 +50,8 @@ stage_6() {
   # shellcheck disable=SC2046
   run $train_cmd python "$root/local/ablations.py" --conf "$recipe/conf" "$shared/conf/ablations" \
     --base "$recipe/conf/cpc.yaml" --data "data/$set" --exp exp --rows "$(ablation_rows)" \
-    --seeds "$(ablation_seeds)" $( ((${ngpu:-1} < 2)) || echo --gpus "$ngpu") --set $overrides
+    --seeds "$(ablation_seeds)" --probe-seeds "$(seeds_of_probes)" $( ((${ngpu:-1} < 2)) || echo --gpus "$ngpu") \
+    --set pretrain_on="$pretrain_on" $overrides
   for row in "${todo[@]}"; do
     ablation $row
     mark=exp/ablations/.done.6.$part

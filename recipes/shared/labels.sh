@@ -88,10 +88,11 @@ label_rows() {
   local aligner
   for aligner in ${compare-}; do
     need 2 "exp/align/$aligner"/{.done.2,labels/phones.ark}
+    uses probe_seeds
     row "$1" "$2.$aligner" "${@:3}" --labels "exp/align/$aligner/labels"
   done
   [ -n "${label_shifts-}" ] || return 0
-  uses label_shifts
+  uses label_shifts probe_seeds
   # shellcheck disable=SC2086  # a list of words
   row "$1" "$2.shifted" "${@:3}" --label-shift $label_shifts
 }

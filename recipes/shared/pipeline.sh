@@ -19,7 +19,7 @@ does[3]='splits within each speaker' leaves[3]='data/<set>/splits/{train,dev,tes
 does[4]='pretrain CPC' leaves[4]='exp/<model>/'
 does[5]='probes: CPC, MFCC, random initialisation; supervised and fine-tuned networks'
 leaves[5]='exp/{<model>,baselines,supervised_<task>,<model>_finetuned_<task>}/probes/*.json'
-does[9]='report' leaves[9]='exp/report/{RESULTS.md,results.json}'
+does[9]='report' leaves[9]='exp/report/{RESULTS.md,report.html,results.json,figures/}'
 
 packages=(core align)              # parts of setup.cfg that these stages need
 corpus_options=(corpus data)       # which options tell what the corpus is
@@ -39,7 +39,7 @@ unlabelled() {
 }
 
 stage_0() {
-  ((stop_stage < 7)) || [ -n "${data-}" ] || packages+=(analysis)  # of figures
+  ((stop_stage < 7)) || [ -n "${data-}" ] || packages+=(analysis)  # of figures and the report
   run python "$root/local/check_dependencies.py" "${packages[@]}"
   if [ "${lexicon-}" = librispeech ]; then
     run python "$root/local/download.py" --url https://www.openslr.org/resources/11/librispeech-lexicon.txt \
@@ -131,12 +131,12 @@ stage_4() {
     need 1 "data/$set"/{.done.1,audio.scp,utt2num_samples}
     need 3 "data/$set"/{.done.3,splits/{train,dev}.list}
     reads "$recipe/conf"/{cpc,"$part"}.yaml
-    uses seed overrides
+    uses seed pretrain_on overrides
     unfinished "exp/$part/.done.4" || continue
     set_aside "exp/$part"
     # shellcheck disable=SC2046,SC2086  # lists of words
     run $train_cmd $(pretrain_with) -m cpc_speech.train --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
-      --data "data/$set" --exp "exp/$part" seed="$seed" $overrides
+      --data "data/$set" --exp "exp/$part" seed="$seed" pretrain_on="$pretrain_on" $overrides
     finish "exp/$part/train.json"
   done
 }
@@ -154,7 +154,9 @@ set_aside() {
 
 stage_5() {
   unlabelled && return
-  local model layer task name probe=(python -m cpc_speech.probe --seed "$seed")
+  local model layer task name probe
+  # shellcheck disable=SC2207  # a list of words
+  probe=(python -m cpc_speech.probe --seed $(seeds_of_probes))
   local configs=(--config "$recipe/conf/cpc.yaml" --config exp/baselines/overrides.yaml)
   for model in $models; do
     need 4 "exp/$model"/{.done.4,train.json}
@@ -191,9 +193,11 @@ stage_5() {
   fi
 }
 
+seeds_of_probes() { printf '%s' "${probe_seeds:-$seed}" | tr , ' '; }
+
 # probe_row EXP NAME OPTION...: a row of stage 5's "${probe[@]}", with each of --probes.
 probe_row() {
-  uses probes
+  uses probes probe_seeds
   # shellcheck disable=SC2086  # a list of words
   row "$1" "$2" "${probe[@]}" "${@:3}" --probe $probes
 }
@@ -245,8 +249,19 @@ stage_9() {
   fingerprint=()
   run python -m cpc_speech.report exp --data "data/$set" --write exp/report \
     --title "${recipe##*/}" --command "$(whole_command)"
-  if [ "$publish" = true ]; then
-    cp exp/report/{RESULTS.md,results.json} "$recipe/"
-    say "stage 9: published as $recipe/RESULTS.md and results.json"
-  fi
+  say "stage 9: the same as a page for the browser: $PWD/exp/report/report.html"
+  [ "$publish" = false ] || publish_report
+}
+
+published_bytes=2000000  # at most: a repository keeps all that it ever held
+
+publish_report() {
+  local bytes parts=(exp/report/{RESULTS.md,report.html,results.json})
+  [ ! -d exp/report/figures ] || parts+=(exp/report/figures)
+  bytes=$(find "${parts[@]}" -type f -printf '%s\n' | awk '{ all += $1 } END { print all }')
+  ((bytes < published_bytes)) || die "exp/report is $bytes bytes, and less than $published_bytes are published: leave" \
+    "figures out (rm exp/figures/NAME.png), or draw them smaller (stage 7), and run this again"
+  rm -f "$recipe"/figures/*.png
+  cp -r "${parts[@]}" "$recipe/"
+  say "stage 9: published in $recipe: RESULTS.md, report.html, results.json and the pictures in figures/"
 }

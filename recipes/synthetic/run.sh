@@ -11,7 +11,10 @@ data_seed=1       # which sentences are spoken, and which of them go into which 
 compare=          # aligners, as "gmm pocketsphinx", whose labels are compared with the exact ones, and probed
 label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for more probes of the first model
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml
-seed=1            # initialisation, minibatches, probes
+seed=1            # initialisation, minibatches
+pretrain_on=train  # what pretraining hears: the train split; or all utterances, those of test among them
+probe_seeds=      # of the classifiers of frames, as "1 2 3": each is fitted with each, and the tables have the mean;
+                  # default: --seed
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 ablations=        # what stage 6 trains: the nine rows of Table 2, "table_2"; or some, as "steps_2 same_speaker", files

@@ -1,0 +1,244 @@
+"""Table 1: phones and speakers by frame, from what probes and networks trained end to end wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cpc_speech.config import Config, load_config
+from cpc_speech.infonce import setting_name
+from cpc_speech.metrics import progress
+from cpc_speech.pretraining_report import TEST_HEARD, effort, say_test_heard, test_heard
+from cpc_speech.scores import Score, load_score, probe_seeds, show_accuracy, show_difference, show_probe_seeds
+
+# van den Oord et al. 2018, Table 1 (and, for same-speaker negatives, Table 2): phone, speaker, in per cent.
+PAPER = {
+    "random initialisation": (27.6, 1.87),
+    "MFCC, 13": (39.7, 17.6),
+    "CPC, mixed speaker": (64.6, 97.4),
+    "CPC, same speaker": (65.5, None),
+    "CPC, mixed speaker, one hidden layer": (72.5, None),
+    "supervised": (74.6, 98.5),
+}
+TASKS = ("phone", "speaker")
+MFCC = "MFCC, 13"
+_ORDER = ("random", "mfcc", "mfcc39", "c", "z", "finetuned", "supervised")
+_LABELS = {
+    "random": "random initialisation",
+    "mfcc": "MFCC, 13",
+    "mfcc39": "MFCC, 13 with differences",
+    "supervised": "supervised",
+}
+
+
+@dataclass
+class Result:
+    """One number of the table: a row's accuracy on a task, with what a probe wrote about it."""
+
+    row: str
+    task: str
+    score: Score
+    facts: dict[str, Any]
+    exp: Path
+
+    @property
+    def seed(self) -> int | None:
+        """Of the network, or where there is none the first of the probe's."""
+        return self.facts.get("seed", self.facts.get("probe_seeds", [None])[0])
+
+    @property
+    def config(self) -> Config | None:
+        """Of the network, where there is one."""
+        return Config(**self.facts["config"]) if self.facts.get("config") else None
+
+    @property
+    def candidates(self) -> int | None:
+        """N of a CPC model's loss."""
+        return self.config.num_candidates if self.config and self.facts["row"] in ("c", "z") else None
+
+    @property
+    def utterance_score(self) -> Score | None:
+        """Of a speaker's row: utterances that are right as a whole, each counted once for each of the probe's seeds."""
+        if (right := self.facts.get("utterances_right")) is None:
+            return None
+        return Score(self.score.utterances, right, [len(self.facts.get("probe_seeds", ["the network's"]))] * len(right))
+
+
+class Row(NamedTuple):
+    """A line of the table: one representation or network, on one task or both."""
+
+    number: str
+    label: str
+    tasks: dict[str, Result]
+
+    @property
+    def paper_name(self) -> str:
+        """What the paper calls it, which does not say what of the audio its models heard."""
+        return self.label.removesuffix(TEST_HEARD)
+
+    @property
+    def paper(self) -> tuple[float | None, float | None]:
+        """The paper's accuracies."""
+        return PAPER.get(self.paper_name, (None, None))
+
+
+def collect(exp: Path) -> list[Result]:
+    """All probe results below ``exp``, in the order of the table."""
+    results = []
+    for path in sorted(exp.glob("*/probes/*.json")):
+        if path.parent.parent.name.startswith("."):
+            continue
+        score, facts = load_score(path)
+        results.append(Result(row_label(facts), facts["task"], score, facts, path.parent.parent))
+    results.sort(
+        key=lambda r: (
+            _ORDER.index(r.facts["row"]),
+            r.facts["probe"] == "mlp",
+            r.facts["probe_context"],
+            r.row,
+            str(r.exp),
+            r.task,
+        )
+    )
+    return results
+
+
+def row_label(facts: dict[str, Any]) -> str:
+    """The row's name: the paper's, where the paper has such a row."""
+    if facts["row"] == "finetuned":
+        config = facts["pretrained"]["config"]
+        return f"CPC, {_setting(config)}, fine-tuned{test_heard(config)}"
+    label = _LABELS.get(facts["row"]) or f"CPC, {_setting(facts['config'])}"
+    if facts["row"] == "z":
+        label += ", z_t"
+    if facts["probe"] == "mlp":
+        label += ", one hidden layer"
+    if facts["probe_context"] == "window":
+        label += ", context afresh every window"
+    return label + (test_heard(facts["config"]) if facts["row"] in ("c", "z") else "")
+
+
+def _setting(config: dict[str, Any]) -> str:
+    return setting_name(config["batch_composition"], config["candidates"])
+
+
+def rows(results: list[Result]) -> list[Row]:
+    """All rows; the two tasks of a baseline share one, two CPC models never do."""
+    grouped: dict[tuple[str, Path | None], dict[str, Result]] = {}
+    for result in results:
+        grouped.setdefault((result.row, result.exp if result.candidates else None), {})[result.task] = result
+    return [Row(f"1.{i}", label, tasks) for i, ((label, _), tasks) in enumerate(grouped.items(), 1)]
+
+
+def under_way(exp: Path, results: list[Result]) -> dict[str, tuple[Path, Config]]:
+    """Number of a further row → experiment: models in training, or waiting for their first probe."""
+    shown = {result.exp for result in results}
+    paths = [path.parent for path in sorted(exp.glob("*/metrics.jsonl")) if path.parent not in shown]
+    begun = [(path, load_config([path / "config.yaml"])) for path in paths if not path.name.startswith(".")]
+    return {f"1.{i}": one for i, one in enumerate(begun, len(rows(results)) + 1)}
+
+
+def table(exp: Path, results: list[Result]) -> list[str]:
+    """The paper's accuracies beside ours, with 95 % intervals; of models that are under way, how far they are."""
+    majority = {result.task: f"{result.facts['majority']:.1f}" for result in results}
+    lines = [
+        "| no. | | phone, % | speaker, % | speaker of an utterance, % | paper: phone | paper: speaker | updates | N |",
+        "|---" * 9 + "|",
+        f"| | most frequent class | {majority.get('phone', '')} | {majority.get('speaker', '')} | | | | | |",
+    ]
+    for row in rows(results):
+        ours = [*(_cell(row.tasks.get(task)) for task in TASKS), _utterance_cell(row.tasks.get("speaker"))]
+        paper = ["" if value is None else str(value) for value in row.paper]
+        updates = dict.fromkeys(f"{r.facts['updates']:,}" for r in row.tasks.values() if r.facts.get("updates"))
+        n = next((f"{r.candidates:,}" for r in row.tasks.values() if r.candidates), "")
+        lines.append(f"| {' | '.join([row.number, row.label, *ours, *paper, ' / '.join(updates), n])} |")
+    for number, (path, config) in under_way(exp, results).items():
+        label = f"CPC, {setting_name(config.batch_composition, config.candidates)}{test_heard(config)}"
+        state = progress(path, config.updates)
+        lines.append(f"| {number} | {label} | {state} | | | | | {config.updates:,} | {config.num_candidates:,} |")
+    return lines
+
+
+def _cell(result: Result | None) -> str:
+    return show_accuracy(result.score.accuracy, *result.facts["ci95"]) if result else ""
+
+
+def _utterance_cell(result: Result | None) -> str:
+    if result is None or (score := result.utterance_score) is None:
+        return ""
+    return show_accuracy(score.accuracy, *score.interval())
+
+
+def section(exp: Path, results: list[Result]) -> Iterable[str]:
+    """Lines of the page."""
+    names = [result.row for result in results]
+    yield "## Table 1: linear classification of single frames"
+    yield ""
+    yield from table(exp, results)
+    yield ""
+    yield (
+        "Accuracy over all test frames of a multinomial logistic regression on single frames, with 95 % intervals "
+        "(bootstrap over utterances); the speaker of an utterance is the one with the greatest mean over its frames. "
+        f"{show_probe_seeds([(f'row {row.number}', r.facts) for row in rows(results) for r in row.tasks.values()])}"
+        "*Fine-tuned* is the pretrained network, encoder and all, trained on for each task; *supervised* is the same "
+        "network trained end to end, one for each task. "
+        f"{say_test_heard(names)}N is the number of candidates, the positive among them. The paper's figures are of "
+        "its own setting, which stands above beside this one's."
+    )
+    yield ""
+    yield from _differences(results)
+
+
+def _differences(results: list[Result]) -> Iterable[str]:
+    reference = {result.task: result for result in results if result.row == MFCC}
+    if not reference:
+        return
+    yield "## Differences from 13 MFCC, in points"
+    yield ""
+    yield "Paired bootstrap over the same test utterances, with 95 % intervals."
+    yield ""
+    yield "| no. | | phone | speaker |"
+    yield "|---" * 4 + "|"
+    for row in rows(results):
+        if row.label == MFCC:
+            continue
+        cells = []
+        for task in TASKS:
+            if task in row.tasks and task in reference:
+                cells.append(show_difference(*row.tasks[task].score.difference(reference[task].score)))
+            else:
+                cells.append("")
+        yield f"| {row.number} | {row.label} | {' | '.join(cells)} |"
+    yield ""
+
+
+def objects(results: list[Result]) -> Iterable[dict[str, Any]]:
+    """One object a number of the table, for results.json."""
+    for row in rows(results):
+        for result in row.tasks.values():
+            yield _object(row.number, result)
+
+
+def _object(number: str, result: Result) -> dict[str, Any]:
+    facts = result.facts
+    low, high = facts["ci95"]
+    utterances = result.utterance_score
+    hours, seconds = effort(result.exp, facts)
+    return {
+        "table": 1, "number": number, "row": result.row, "task": result.task, "probe": facts["probe"],
+        "accuracy": round(facts["accuracy"], 3), "ci95": [round(low, 3), round(high, 3)],
+        "utterance_accuracy": round(utterances.accuracy, 3) if utterances else None,
+        "seed": result.seed, **probe_seeds(facts), "updates": facts.get("updates", 0), "hours_heard": hours,
+        "seconds": seconds, "pretrain_on": pretrain_on(facts), "candidates": result.candidates,
+        "experiment": result.exp.name, "probe_context": facts["probe_context"], "labels": facts.get("labels"),
+        "config": facts.get("config"), "commit": facts["commit"], "date": facts["date"], "command": facts["command"],
+        "machine": facts["machine"],
+    }  # fmt: skip
+
+
+def pretrain_on(facts: dict[str, Any]) -> str | None:
+    """What the pretraining of a result's network heard, where it had one."""
+    config = facts["config"] if facts["row"] in ("c", "z") else (facts.get("pretrained") or {}).get("config")
+    return config and config["pretrain_on"]
