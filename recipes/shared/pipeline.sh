@@ -9,6 +9,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/stages.sh"
 source "$shared/labels.sh"
 # shellcheck source=ablations.sh
 source "$shared/ablations.sh"
+# shellcheck source=recogniser.sh
+source "$shared/recogniser.sh"
 
 does[0]='check the dependencies, find or make the corpus' leaves[0]='corpus/'
 does[1]='data directory, packed audio, validation' leaves[1]='data/<set>/{wav.scp,utt2spk,...,audio.*}'
@@ -19,7 +21,7 @@ does[5]='probes: CPC, MFCC, random initialisation; supervised and fine-tuned net
 leaves[5]='exp/{<model>,baselines,supervised_<task>,<model>_finetuned_<task>}/probes/*.json'
 does[9]='report' leaves[9]='exp/report/{RESULTS.md,results.json}'
 
-packages=(core align)              # parts of setup.cfg that these stages need
+packages=(core align asr)          # parts of setup.cfg that these stages need
 corpus_options=(corpus data)       # which options tell what the corpus is
 default_corpus=corpus/LibriSpeech  # where get_corpus leaves it
 
@@ -239,6 +241,7 @@ stage_9() {
     need 5 "exp/${row%%.*}/.done.5.${row#*.}"
   done
   need_ablations
+  need_recognisers
   fingerprint=()
   run python -m cpc_speech.report exp --data "data/$set" --write exp/report \
     --title "${recipe##*/}" --command "$(whole_command)"

@@ -19,6 +19,10 @@ ablations=        # what stage 6 trains: the nine rows of Table 2, "table_2"; or
 seeds=            # of the ablations, as 1,2,3; default: --seed
 finetune=false    # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=300  # of the supervised and fine-tuned networks, at most; dev may stop them before
+recognise=  # features on which phones are recognised: of fbank, mfcc, mfcc39, random and the
+                  # --models, "models" for all of them
+recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
+recogniser_updates=300  # of 16 utterances
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
 note='synthetic voices (espeak-ng); the numbers do not compare with the paper'  # said beside the results
