@@ -40,7 +40,7 @@ from cpc_speech.recogniser import HEADS, Recogniser, best_path, ctc_loss, steps_
 from cpc_speech.signals import stop_signals
 from cpc_speech.transcribed import Features, Transcripts, by_length, load_transcripts, shuffled
 
-MINIBATCH = 16  # utterances
+MINIBATCH = 8  # utterances
 
 log = logging.getLogger(__name__)
 

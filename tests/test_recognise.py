@@ -164,7 +164,8 @@ def test_too_short_a_test_utterance_is_no_error(data: Path, tmp_path: Path) -> N
 
 
 def test_features_that_lack_an_utterance(data: Path, tmp_path: Path) -> None:
-    write_features(data, [(name, m) for name, m in read_float_matrices(tmp_path / "mini_spelt/feats.scp") if name != "u45"])
+    matrices = list(read_float_matrices(tmp_path / "mini_spelt/feats.scp"))
+    write_features(data, [(name, matrix) for name, matrix in matrices if name != "u45"])
     with pytest.raises(UserError, match="1 of 60 utterances are not in it, first u45"):
         recognise(data, tmp_path / "exp", *SMALL)
 

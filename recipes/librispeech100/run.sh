@@ -34,7 +34,7 @@ supervised_updates=60000  # of the supervised and fine-tuned networks, at most; 
 recognise='fbank mfcc39 random models'  # features on which phones are recognised: of fbank, mfcc, mfcc39, random and the
                   # --models, "models" for all of them; or none
 recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
-recogniser_updates=20000  # of 16 utterances
+recogniser_updates=20000  # of 8 utterances
 overrides=        # "key=value ..." over conf/*.yaml
 nj=$(nproc)        # processes that prepare data
 note=             # a sentence on the audio, said beside the results

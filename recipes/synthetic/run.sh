@@ -22,7 +22,7 @@ supervised_updates=300  # of the supervised and fine-tuned networks, at most; de
 recognise=  # features on which phones are recognised: of fbank, mfcc, mfcc39, random and the
                   # --models, "models" for all of them
 recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
-recogniser_updates=300  # of 16 utterances
+recogniser_updates=300  # of 8 utterances
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
 note='synthetic voices (espeak-ng); the numbers do not compare with the paper'  # said beside the results
