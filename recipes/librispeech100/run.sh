@@ -54,7 +54,8 @@ announce() {
   [ -z "$corpus" ] || of=(--audio "$corpus")
   [ -z "$data" ] || of=(--audio "$data" --unlabelled)
   # shellcheck disable=SC2046,SC2086  # lists of words
-  run python "$root/local/estimate.py" "${of[@]}" --config "$recipe/conf/cpc.yaml" --models $(to_train) --set $overrides
+  run python "$root/local/estimate.py" "${of[@]}" --config "$recipe/conf/cpc.yaml" --models $(to_train) \
+    --features $([ -n "$data" ] || ((stop_stage < 8)) || recognised) --set $overrides
 }
 
 get_corpus() {
