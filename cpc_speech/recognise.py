@@ -70,10 +70,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--hidden", type=int, default=128, help="units of the LSTM, a direction")
     parser.add_argument("--updates", type=int, default=1200, help=f"of {MINIBATCH} utterances each")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam; half a cosine leads to 0")
-    parser.add_argument("--dev-every", type=int, default=100, help="updates between two evaluations on dev")
+    parser.add_argument("--dev-every", type=int, metavar="UPDATES", help="between two evaluations; default: a twelfth")
     parser.add_argument("--seed", type=int, default=1)
     args = vars(parser.parse_args(argv))
     data, feats, exp = (args.pop(name) for name in ("data", "feats", "exp"))
+    args["dev_every"] = args["dev_every"] or max(1, args["updates"] // 12)
     settings = Settings(**args)
 
     require("kaldialign", "asr")  # before hours of training

@@ -83,10 +83,9 @@ def section(exp: Path) -> Iterable[str]:
             ]  # fmt: skip
             yield f"| {' | '.join(map(str, cells))} |"
     yield ""
-    facts, one = found[0].facts, found[0].errors
-    left_out = facts["left_out"]["test"]
+    errors, left_out = found[0].errors, found[0].facts["left_out"]["test"]
     yield (
-        f"Of {sum(one.phones):,} phones in {len(one.utterances):,} test utterances"
+        f"Of {sum(errors.phones):,} phones in {len(errors.utterances):,} test utterances"
         + (f" ({left_out} more are left out, as their phones are not known)" if left_out else "")
         + ": a recogniser trained by CTC on frozen features, by the best path, without a language model or a lexicon; "
         "what was said is the 39 phones of the labels' alignment, without silence. The state with the lowest rate on "

@@ -38,10 +38,7 @@ class Transcripts:
 
     def numbers(self, utterance: str) -> np.ndarray:
         """The phones of a training utterance by number: (n,) int64."""
-        return np.array([self._number[phone] for phone in self.phones[utterance]], np.int64)
-
-    def __post_init__(self) -> None:
-        self._number = {phone: number for number, phone in enumerate(self.symbols, 1)}
+        return np.array([self.symbols.index(phone) + 1 for phone in self.phones[utterance]], np.int64)
 
 
 def load_transcripts(data: Path) -> Transcripts:
