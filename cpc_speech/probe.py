@@ -122,7 +122,7 @@ def make_representation(
     """The representation of this name, and what a result says of it."""
     if name in ("mfcc", "mfcc39", "fbank"):
         if context == "window":
-            raise UserError(f"--probe-context window: {name} carries no context; leave it out")
+            raise UserError(f"--probe-context window: frames of {name} carry no context; leave it out")
         return LogMel() if name == "fbank" else MFCC(deltas=name == "mfcc39"), {}
     if name == "random":
         if not config_files:

@@ -28,8 +28,8 @@ ablations=table_2  # what stage 6 trains: the nine rows of Table 2, "table_2"; o
 seeds=            # of the ablations, as 1,2,3; default: --seed
 finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=2400  # of the supervised and fine-tuned networks, at most; dev may stop them before
-recognise='fbank mfcc39 random models'  # features on which phones are recognised: of fbank, mfcc, mfcc39, random and the
-                  # --models, "models" for all of them; or none
+recognise='fbank mfcc39 random models'  # features whose phones are recognised: of fbank, mfcc, mfcc39, random and
+                  # the --models, "models" for all of these; '' for none
 recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
 recogniser_updates=1200  # of 8 utterances
 overrides=        # "key=value ..." over conf/*.yaml

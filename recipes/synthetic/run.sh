@@ -19,8 +19,8 @@ ablations=        # what stage 6 trains: the nine rows of Table 2, "table_2"; or
 seeds=            # of the ablations, as 1,2,3; default: --seed
 finetune=false    # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=300  # of the supervised and fine-tuned networks, at most; dev may stop them before
-recognise=  # features on which phones are recognised: of fbank, mfcc, mfcc39, random and the
-                  # --models, "models" for all of them
+recognise=        # features whose phones are recognised: of fbank, mfcc, mfcc39, random and the --models, "models" for
+                  # all of these
 recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
 recogniser_updates=300  # of 8 utterances
 overrides=        # "key=value ..." over conf/*.yaml
