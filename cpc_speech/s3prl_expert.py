@@ -9,8 +9,9 @@
     featurizer = Featurizer(upstream)
 
 For ``run_downstream.py -u cpc_speech -k exp/same_speaker`` hub.py itself has to name it, by the one more line
-``from cpc_speech.s3prl_expert import cpc_speech``. s3prl calls what torchaudio 2.9 has removed, so it wants an
-environment of its own with an older one; of this package it needs numpy and PyYAML beside torch there.
+``from cpc_speech.s3prl_expert import cpc_speech``. s3prl calls what newer torchaudio has removed, so it wants an
+environment of its own with an older one, and this package there without its dependencies (pip install --no-deps): tried
+with torch and torchaudio 2.1.2; torch 1.13 cannot read the checkpoints without unpickling.
 """
 
 from __future__ import annotations
