@@ -10,8 +10,8 @@
 
 For ``run_downstream.py -u cpc_speech -k exp/same_speaker`` hub.py itself has to name it, by the one more line
 ``from cpc_speech.s3prl_expert import cpc_speech``. s3prl calls what newer torchaudio has removed, so it wants an
-environment of its own with an older one, and this package there without its dependencies (pip install --no-deps): tried
-with torch and torchaudio 2.1.2; torch 1.13 cannot read the checkpoints without unpickling.
+environment of its own with an older one, and this package on its path: tried with torch and torchaudio 2.1.2; torch
+1.13 cannot read the checkpoints without unpickling.
 """
 
 from __future__ import annotations
