@@ -42,5 +42,5 @@ $(INSTALLED): setup.cfg pyproject.toml
 	@rm -f $@
 	@echo "Installing into $(CURDIR)/$(VENV): some 3 GB to download, 6 GB on disk, a few minutes"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -e '.[align,analysis,hub,dev]'
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -e '.[align,analysis,asr,hub,dev]'
 	@touch $@

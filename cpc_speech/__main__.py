@@ -14,6 +14,7 @@ COMMANDS = {
     "report": "tables of all results",
     "export": "a model as others load it: safetensors, Hugging Face Hub",
     "extract": "features for Kaldi, ESPnet, lhotse, numpy",
+    "recognise": "phones, by CTC on any features",
 }
 _USAGE = "\n".join(
     ["usage: cpc-speech COMMAND [--help] ...", "", *(f"  {name:12}{does}" for name, does in COMMANDS.items())]

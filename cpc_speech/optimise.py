@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,19 @@ from cpc_speech.processes import Processes
 
 class NotFiniteError(Exception):
     """A loss or a gradient is infinite or not a number, in some process; no weight was changed."""
+
+
+class Schedule(Protocol):
+    """How the learning rate goes, as ``Config`` has it; in updates."""
+
+    @property
+    def updates(self) -> int: ...
+    @property
+    def warmup_updates(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def final_learning_rate(self) -> float: ...
 
 
 class Update(NamedTuple):
@@ -67,7 +80,7 @@ def update_weights(
     return Update(gradient_norm, wishes > 0)
 
 
-def learning_rate(config: Config, update: int) -> float:
+def learning_rate(config: Schedule, update: int) -> float:
     """Linear warm-up, then a half cosine from ``learning_rate`` to ``final_learning_rate`` at the last update."""
     if update < config.warmup_updates:
         return config.learning_rate * (update + 1) / config.warmup_updates

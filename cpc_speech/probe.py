@@ -50,12 +50,13 @@ from cpc_speech.features import FeatureStore
 from cpc_speech.machine import set_matmul_precision, set_up
 from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
-from cpc_speech.representations import MFCC, CPCFrames, Representation
+from cpc_speech.representations import MFCC, CPCFrames, LogMel, Representation
 from cpc_speech.scores import Score, pooled, save_score
 from cpc_speech.tasks import Task, labels_by, load_splits, load_task
 
 log = logging.getLogger(__name__)
 
+REPRESENTATIONS = ("c", "z", "random", "mfcc", "mfcc39", "fbank")
 LEARNING_RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "mlp": (3e-4, 1e-3, 3e-3, 1e-2)}
 HIDDEN = 256
 PASSES = 10  # or as many as UPDATES take, on a small corpus
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--exp", required=True, type=Path)
-    parser.add_argument("--representation", choices=("c", "z", "random", "mfcc", "mfcc39"), default="c")
+    parser.add_argument("--representation", choices=REPRESENTATIONS, default="c")
     parser.add_argument("--config", action="append", default=[], help="of the untrained network (random)")
     parser.add_argument("--task", choices=("phone", "speaker"), action="append", help="both unless given")
     parser.add_argument("--probe", choices=LEARNING_RATES, nargs="+", default=["linear"], help="mlp: one hidden layer")
@@ -120,10 +121,10 @@ def make_representation(
     name: str, exp: Path, config_files: list[str], context: str
 ) -> tuple[Representation, dict[str, Any]]:
     """The representation of this name, and what a result says of it."""
-    if name in ("mfcc", "mfcc39"):
+    if name in ("mfcc", "mfcc39", "fbank"):
         if context == "window":
-            raise UserError("--probe-context window: MFCC carry no context; leave it out")
-        return MFCC(deltas=name == "mfcc39"), {}
+            raise UserError(f"--probe-context window: frames of {name} carry no context; leave it out")
+        return LogMel() if name == "fbank" else MFCC(deltas=name == "mfcc39"), {}
     if name == "random":
         if not config_files:
             raise UserError("--representation random needs --config, the network it is")

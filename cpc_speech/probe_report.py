@@ -24,11 +24,12 @@ PAPER = {
 }
 TASKS = ("phone", "speaker")
 MFCC = "MFCC, 13"
-_ORDER = ("random", "mfcc", "mfcc39", "c", "z", "finetuned", "supervised")
-_LABELS = {
+_ORDER = ("random", "mfcc", "mfcc39", "fbank", "c", "z", "finetuned", "supervised")
+LABELS = {
     "random": "random initialisation",
     "mfcc": "MFCC, 13",
     "mfcc39": "MFCC, 13 with differences",
+    "fbank": "log-mel filterbank, 80",
     "supervised": "supervised",
 }
 
@@ -110,7 +111,7 @@ def row_label(facts: dict[str, Any]) -> str:
     if facts["row"] == "finetuned":
         config = facts["pretrained"]["config"]
         return f"CPC, {_setting(config)}, fine-tuned{test_heard(config)}"
-    label = _LABELS.get(facts["row"]) or f"CPC, {_setting(facts['config'])}"
+    label = LABELS.get(facts["row"]) or f"CPC, {_setting(facts['config'])}"
     if facts["row"] == "z":
         label += ", z_t"
     if facts["probe"] == "mlp":

@@ -23,6 +23,7 @@ from cpc_speech import (
     pretraining_report,
     probe_report,
     provenance_report,
+    recogniser_report,
     settings_report,
 )
 from cpc_speech.config import Config
@@ -108,6 +109,7 @@ def page(found: Found, pictures: list[figure_report.Figure], command: str) -> It
     yield from probe_report.section(found.exp, found.results)
     yield from ablation_report.section(found.ablations)
     yield from orderings.section(found.orderings)
+    yield from recogniser_report.section(found.exp)
     yield from figure_report.section(pictures)
     yield from label_report.section(found.exp, found.data, found.phone_probes)
     yield from pretraining_report.section(found.trained)
@@ -119,6 +121,7 @@ def objects(found: Found) -> Iterable[dict[str, Any]]:
     yield from probe_report.objects(found.results)
     yield from ablation_report.objects(found.ablations)
     yield from orderings.objects(found.orderings)
+    yield from recogniser_report.objects(found.exp)
     yield from label_report.objects(found.exp, probe_report.row_label)
 
 

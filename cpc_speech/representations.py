@@ -47,19 +47,34 @@ class MFCC:
         return [self._mfcc(waveform) for waveform in waveforms]
 
     def _mfcc(self, waveform: Tensor) -> Tensor:
-        from torchaudio.compliance import kaldi
-
-        if len(waveform) < HOP:
-            return torch.empty(0, self.dim)
-        samples = waveform.cpu()[None] * 32768  # Kaldi's scale
-        if samples.shape[1] < 400:  # torchaudio wants a whole window: mirror, as Kaldi does at the edges
-            samples = torch.cat([samples, samples.flip(1)] * (400 // max(1, samples.shape[1]) + 1), dim=1)[:, :400]
-        cepstra = kaldi.mfcc(samples, num_ceps=13, snip_edges=False, dither=0.0)[: len(waveform) // HOP]
+        cepstra = _by_kaldi("mfcc", waveform, 13, num_ceps=13)
         if self.deltas:
             first = torchaudio.functional.compute_deltas(cepstra.t())
             second = torchaudio.functional.compute_deltas(first)
             cepstra = torch.cat((cepstra, first.t(), second.t()), dim=1)
         return cepstra
+
+
+class LogMel:
+    """Kaldi's log-mel filterbank, 80 a frame, as ESPnet's and icefall's recipes have it; framed as ``MFCC``."""
+
+    name, hop, dim = "fbank", HOP, 80
+
+    def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        return [_by_kaldi("fbank", waveform, self.dim, num_mel_bins=self.dim) for waveform in waveforms]
+
+
+def _by_kaldi(function: str, waveform: Tensor, dim: int, **options: int) -> Tensor:
+    """Waveform (n,) → features (n // 160, dim) by a function of torchaudio's, which computes them as Kaldi does."""
+    from torchaudio.compliance import kaldi
+
+    if len(waveform) < HOP:
+        return torch.empty(0, dim)
+    samples = waveform.cpu()[None] * 32768  # Kaldi's scale
+    if samples.shape[1] < 400:  # torchaudio wants a whole window: mirror, as Kaldi does at the edges
+        samples = torch.cat([samples, samples.flip(1)] * (400 // max(1, samples.shape[1]) + 1), dim=1)[:, :400]
+    frames = getattr(kaldi, function)(samples, snip_edges=False, dither=0.0, **options)
+    return frames[: len(waveform) // HOP]
 
 
 class CPCFrames:

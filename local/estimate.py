@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 GB = 1e9
 FLAC_BYTES_PER_HOUR = 6.6 * GB / 100.6  # train-clean-100, extracted
+BASELINES = {"mfcc": 13, "mfcc39": 39, "fbank": 80}  # values a frame
 AUDIO = {".flac", ".wav", ".ogg", ".mp3"}
 
 
@@ -45,8 +46,10 @@ def hours_of(folder: Path) -> float:
         return sum(pool.map(seconds, files)) / 3600
 
 
-def disk(hours: float, config: Config, models: int, download: float, labelled: bool) -> dict[str, float]:
-    """Bytes that the run will write, by what they are for."""
+def disk(
+    hours: float, config: Config, models: int, download: float, labelled: bool, features: Sequence[str] = ()
+) -> dict[str, float]:
+    """Bytes that the run will write, by what they are for; ``features``: those that stage 8 keeps."""
     sizes = {}
     if download:
         sizes["archive"] = download * GB
@@ -55,11 +58,16 @@ def disk(hours: float, config: Config, models: int, download: float, labelled: b
     sizes["checkpoints"] = parameters(config) * 4 * 3 * config.keep_checkpoints * models
     if labelled:
         sizes["features being probed"] = hours * 3600 * 100 * config.context_dim * 2
+    if features:
+        values = sum(BASELINES.get(name, config.context_dim) for name in features)
+        sizes[f"features for ASR: {' '.join(features)}"] = hours * 3600 * 100 * values * 4
     return sizes
 
 
-def report(hours: float, config: Config, models: Sequence[str], download: float, labelled: bool) -> list[str]:
-    sizes = disk(hours, config, len(models), download, labelled)
+def report(
+    hours: float, config: Config, models: Sequence[str], download: float, labelled: bool, features: Sequence[str] = ()
+) -> list[str]:
+    sizes = disk(hours, config, len(models), download, labelled, features)
     total, free = sum(sizes.values()), shutil.disk_usage(".").free
     heard = config.updates * update_seconds(config) / 3600
     work = config.updates * update_operations(config) * len(models)
@@ -87,11 +95,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--unlabelled", action="store_true", help="there will be no probes")
     parser.add_argument("--config", action="append", default=[])
     parser.add_argument("--models", nargs="+", required=True)
+    parser.add_argument("--features", nargs="*", default=[], metavar="NAME", help="what stage 8 writes")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="overrides of the configuration")
     args = parser.parse_args(argv)
     config = load_config(args.config, args.set)
     hours = hours_of(args.audio) if args.audio else args.hours
-    print("\n".join(report(hours, config, args.models, args.download, not args.unlabelled)))
+    print("\n".join(report(hours, config, args.models, args.download, not args.unlabelled, args.features)))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def options(corpus: Path) -> list[str]:
     labels = ["--probe-seeds", "1", "--compare", "pocketsphinx", "--label-shifts", "-1 0 1", "--ablations", ABLATIONS]
-    return ["--corpus", str(corpus), "--supervised-updates", "4", "--models", "mixed_speaker same_speaker", *labels]
+    phones = ["--recognise", "fbank random mixed_speaker", "--recognisers", "linear", "--recogniser-updates", "4"]
+    models = ["--supervised-updates", "4", "--models", "mixed_speaker same_speaker"]
+    return ["--corpus", str(corpus), *models, *labels, *phones]
 
 
 def accuracies(work: Path) -> dict[tuple[str, str], float]:
@@ -121,6 +123,16 @@ def test_phone_labels(undisturbed: Path) -> None:
     assert moved == {(row, *how) for row in rows for how in [("gmm", -1), ("gmm", 0), ("gmm", 1), ("pocketsphinx", 0)]}
     [compared] = [r for r in results if r["table"] == "label comparison"]
     assert compared["row"] == "pocketsphinx" and compared["frames"]["agreement_percent"] > 50
+
+
+def test_phone_recognition(undisturbed: Path) -> None:
+    """Stage 8 recognises test's phones from the features of a baseline, an untrained network and a model."""
+    test = (undisturbed / "data" / "train_clean_100" / "splits" / "test.list").read_text().split()
+    for name, dim in (("fbank", 80), ("random", 16), ("mixed_speaker", 16)):
+        facts = json.loads((undisturbed / "exp" / "recogniser" / f"{name}.linear" / "per.json").read_text())
+        assert (facts["utterances"], facts["dim"]) == (test, dim) and facts["per"] > 0
+        said = (undisturbed / "exp" / "recogniser" / f"{name}.linear" / "ref").read_text()
+        assert sum(facts["phones"]) == len(said.split()) - len(test) and " SIL" not in said
 
 
 def test_labels_imported_and_made_again(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:

@@ -284,10 +284,10 @@ def test_real_recipes(name: str, tmp_path: Path) -> None:
     head = script.read_text().split("\nsource ")[0]
     for variable in re.findall(r"^([a-z_]+)=", head, re.MULTILINE):
         assert f"--{variable.replace('_', '-')} " in shown
-    assert [int(n) for n in re.findall(r"^  (\d)  ", shown, re.MULTILINE)] == [0, 1, 2, 3, 4, 5, 6, 7, 9]
+    assert [int(n) for n in re.findall(r"^  (\d)  ", shown, re.MULTILINE)] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert "did you mean --models?" in run("--model", "x").stderr
-    for stage, needed in [(1, 0), (2, 1), (3, 1), (4, 1), (5, 4), (6, 2), (7, 3)]:
-        result = run("--stage", str(stage), "--work", "w", "--ablations", "table_2")
+    for stage, needed in [(1, 0), (2, 1), (3, 1), (4, 1), (5, 4), (6, 2), (7, 3), (8, 2)]:
+        result = run("--stage", str(stage), "--work", "w", "--ablations", "table_2", "--recognise", "fbank")
         assert result.returncode == 1
         assert f"stage {stage} needs " in result.stderr and f"which stage {needed} makes" in result.stderr
     result = run("--stage", "4", "--work", "w", "--models", "no_such_model")
@@ -297,11 +297,12 @@ def test_real_recipes(name: str, tmp_path: Path) -> None:
     for rows in ("negatives_8 window_40960", "steps_20 same_speaker"):  # files of all recipes, and of this one
         assert "stage 6 needs data/" in run("--stage", "6", "--work", "w", "--ablations", rows).stderr
     assert run("--stage", "6", "--stop-stage", "6", "--work", "w", "--ablations", "").returncode == 0
+    assert run("--stage", "8", "--stop-stage", "8", "--work", "w", "--recognise", "").returncode == 0
 
 
 def test_own_audio_needs_no_labels(tmp_path: Path) -> None:
     script = ROOT / "recipes" / "librispeech100" / "run.sh"
-    for stage in ("2", "5", "6", "7", "9"):
+    for stage in ("2", "5", "6", "7", "8", "9"):
         result = subprocess.run(
             [str(script), "--data", ".", "--work", "w", "--stage", stage, "--stop-stage", stage],
             cwd=tmp_path, capture_output=True, text=True, timeout=60,

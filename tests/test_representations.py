@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cpc_speech.errors import UserError
 from cpc_speech.model import CPC, HOP
-from cpc_speech.representations import MFCC, CPCFrames, Representation
+from cpc_speech.representations import MFCC, CPCFrames, LogMel, Representation
 
 LENGTHS = [1600, 1759, 3200, 3201, 400 + 159, 20 * HOP + 80]
 
@@ -48,6 +48,29 @@ def test_mfcc_frame_is_centred_on_its_label() -> None:
         waveform = 1e-4 * noise(20 * HOP)
         waveform[HOP * t + 80] = 0.5
         assert MFCC()([waveform])[0][:, 0].argmax().item() == t
+
+
+def test_log_mel_equals_kaldis() -> None:
+    """Kaldi's own code, wrapped by kaldi-native-fbank: the settings say the same, and so do the numbers."""
+    knf = pytest.importorskip("kaldi_native_fbank")
+    options = knf.FbankOptions()
+    options.frame_opts.snip_edges, options.frame_opts.dither = False, 0.0
+    options.mel_opts.num_bins = 80
+    for n in (1600, 16159):
+        computer = knf.OnlineFbank(options)
+        computer.accept_waveform(16000, (32768 * noise(n)).tolist())
+        computer.input_finished()
+        expected = torch.stack([torch.from_numpy(computer.get_frame(t).copy()) for t in range(n // HOP)])
+        frames = LogMel()([noise(n)])[0]
+        assert frames.shape == (n // HOP, LogMel.dim)
+        # Logarithms of sums in single precision, of an FFT in another order.
+        torch.testing.assert_close(frames, expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("n", [0, 159, 160, 399])
+def test_log_mel_of_less_than_its_window(n: int) -> None:
+    frames = LogMel()([noise(n)])[0]
+    assert frames.shape == (n // HOP, 80) and torch.isfinite(frames).all()
 
 
 def test_mfcc_differences_equal_kaldis_formula() -> None:

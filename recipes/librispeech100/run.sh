@@ -35,6 +35,10 @@ steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or 
                   # it is one of these, else --models
 finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=60000  # of the supervised and fine-tuned networks, at most; dev may stop them before
+recognise='fbank mfcc39 random models'  # features whose phones are recognised: of fbank, mfcc, mfcc39, random and
+                  # the --models, "models" for all of these; '' for none
+recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
+recogniser_updates=20000  # of 8 utterances
 overrides=        # "key=value ..." over conf/*.yaml
 nj=$(nproc)        # processes that prepare data
 note=             # a sentence on the audio, said beside the results
@@ -54,7 +58,8 @@ announce() {
   [ -z "$corpus" ] || of=(--audio "$corpus")
   [ -z "$data" ] || of=(--audio "$data" --unlabelled)
   # shellcheck disable=SC2046,SC2086  # lists of words
-  run python "$root/local/estimate.py" "${of[@]}" --config "$recipe/conf/cpc.yaml" --models $(to_train) --set $overrides
+  run python "$root/local/estimate.py" "${of[@]}" --config "$recipe/conf/cpc.yaml" --models $(to_train) \
+    --features $([ -n "$data" ] || ((stop_stage < 8)) || recognised) --set $overrides
 }
 
 get_corpus() {

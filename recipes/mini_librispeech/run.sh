@@ -32,6 +32,10 @@ steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or 
                   # it is one of these, else --models
 finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=2400  # of the supervised and fine-tuned networks, at most; dev may stop them before
+recognise='fbank mfcc39 random models'  # features whose phones are recognised: of fbank, mfcc, mfcc39, random and
+                  # the --models, "models" for all of these; '' for none
+recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
+recogniser_updates=1200  # of 8 utterances
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
 note=             # a sentence on the audio, said beside the results

@@ -11,6 +11,8 @@ source "$shared/labels.sh"
 source "$shared/ablations.sh"
 # shellcheck source=figures.sh
 source "$shared/figures.sh"
+# shellcheck source=recogniser.sh
+source "$shared/recogniser.sh"
 
 does[0]='check the dependencies, find or make the corpus' leaves[0]='corpus/'
 does[1]='data directory, packed audio, validation' leaves[1]='data/<set>/{wav.scp,utt2spk,...,audio.*}'
@@ -40,6 +42,7 @@ unlabelled() {
 
 stage_0() {
   ((stop_stage < 7)) || [ -n "${data-}" ] || packages+=(analysis)  # of figures and the report
+  ((stop_stage < 8)) || [ -n "${data-}" ] || [ -z "$(recognised)" ] || packages+=(asr)
   run python "$root/local/check_dependencies.py" "${packages[@]}"
   if [ "${lexicon-}" = librispeech ]; then
     run python "$root/local/download.py" --url https://www.openslr.org/resources/11/librispeech-lexicon.txt \
@@ -246,6 +249,7 @@ stage_9() {
     need 5 "exp/${row%%.*}/.done.5.${row#*.}"
   done
   need_ablations
+  need_recognisers
   fingerprint=()
   run python -m cpc_speech.report exp --data "data/$set" --write exp/report \
     --title "${recipe##*/}" --command "$(whole_command)"

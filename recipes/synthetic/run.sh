@@ -24,6 +24,10 @@ steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or 
                   # it is one of these, else --models
 finetune=false    # whether the first model is also trained on, encoder and all, for phones and for speakers
 supervised_updates=300  # of the supervised and fine-tuned networks, at most; dev may stop them before
+recognise=        # features whose phones are recognised: of fbank, mfcc, mfcc39, random and the --models, "models" for
+                  # all of these
+recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
+recogniser_updates=300  # of 8 utterances
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
 note='synthetic voices (espeak-ng); the numbers do not compare with the paper'  # said beside the results

@@ -1,0 +1,77 @@
+"""Phone error rate: edits between what was recognised and what was said, and how sure the rate is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cpc_speech.errors import require
+from cpc_speech.files import atomic_write
+from cpc_speech.scores import Score
+
+
+@dataclass
+class ErrorRate:
+    """Every utterance's number of phones, and the fewest substitutions, deletions and insertions that make of them what
+    was recognised (Levenshtein, each costs 1)."""
+
+    utterances: list[str] = field(default_factory=list)
+    phones: list[int] = field(default_factory=list)
+    substitutions: list[int] = field(default_factory=list)
+    deletions: list[int] = field(default_factory=list)
+    insertions: list[int] = field(default_factory=list)
+
+    def add(self, utterance: str, said: Sequence[str], recognised: Sequence[str]) -> None:
+        """Compare one utterance.
+
+        Raises:
+            UserError: kaldialign is not installed.
+        """
+        edits = require("kaldialign", "asr").edit_distance(list(said), list(recognised))
+        self.utterances.append(utterance)
+        self.phones.append(len(said))
+        self.substitutions.append(edits["sub"])
+        self.deletions.append(edits["del"])
+        self.insertions.append(edits["ins"])
+
+    @property
+    def errors(self) -> list[int]:
+        """Edits of every utterance."""
+        return [sum(edits) for edits in zip(self.substitutions, self.deletions, self.insertions)]
+
+    @property
+    def rate(self) -> float:
+        """Errors in per cent of the phones said; over 100 where more is recognised than was said."""
+        return self._share().accuracy
+
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the rate, in per cent (percentile bootstrap over utterances)."""
+        return self._share().interval()
+
+    def difference(self, other: ErrorRate) -> tuple[float, float, float]:
+        """self − other in points, and its 95 % interval, from the same resamples of the same utterances.
+
+        Raises:
+            UserError: the two were measured on different utterances.
+        """
+        return self._share().difference(other._share())
+
+    def _share(self) -> Score:
+        """Errors by phones, which resample as frames that are right by frames do."""
+        return Score(self.utterances, self.errors, self.phones)
+
+
+def save_error_rate(path: Path, errors: ErrorRate, facts: Mapping[str, Any]) -> None:
+    """Write facts about a recogniser, its rate and interval, and the counts they come from."""
+    totals = {f"total_{name}": sum(getattr(errors, name)) for name in ("substitutions", "deletions", "insertions")}
+    with atomic_write(path) as file:
+        json.dump({**facts, "per": errors.rate, "ci95": errors.interval(), **totals, **asdict(errors)}, file)
+
+
+def load_error_rate(path: Path) -> tuple[ErrorRate, dict[str, Any]]:
+    """What ``save_error_rate`` wrote: the counts, and everything else."""
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    return ErrorRate(*(facts.pop(column.name) for column in fields(ErrorRate))), facts

@@ -1,0 +1,218 @@
+"""Phone recognition on frozen features: trains a small CTC recogniser (cpc_speech/recogniser.py), and its phone error
+rate on test.
+
+    python -m data_prep.phone_text data/mini
+    python -m cpc_speech.recognise --data data/mini --feats data/mini_mixed_speaker/feats.scp --exp exp/recogniser/cpc
+    python -m cpc_speech.recognise --data data/mini --feats data/mini_fbank/feats.scp --exp exp/recogniser/fbank
+
+Any features do that Kaldi's archives hold, one matrix an utterance of the data directory's splits. What was said is
+phones.text. The recogniser learns from train; dev chooses among its states, one each --dev-every updates; test is
+read once. Leaves per.json, hyp and ref (Kaldi's text, of test) and tokens.txt in --exp; a run that was stopped goes on
+at its last state, and ends as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cpc_speech import checkpoint
+from cpc_speech.datadir import write_table
+from cpc_speech.error_rate import ErrorRate, save_error_rate
+from cpc_speech.errors import UserError, require, run
+from cpc_speech.files import atomic_write
+from cpc_speech.machine import set_up
+from cpc_speech.optimise import NotFiniteError, learning_rate, update_weights
+from cpc_speech.processes import alone
+from cpc_speech.provenance import provenance
+from cpc_speech.recogniser import HEADS, Recogniser, best_path, ctc_loss, steps_needed, steps_of
+from cpc_speech.signals import stop_signals
+from cpc_speech.transcribed import Features, Transcripts, by_length, load_transcripts, shuffled
+
+MINIBATCH = 8  # utterances
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a recogniser is made; the same for all features that are to be compared."""
+
+    head: str
+    stride: int
+    hidden: int
+    updates: int
+    learning_rate: float
+    dev_every: int
+    seed: int
+    warmup_updates: int = 100
+    final_learning_rate: float = 0.0
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--feats", required=True, type=Path, metavar="SCP", help="of feats.ark, as Kaldi writes it")
+    parser.add_argument("--exp", required=True, type=Path)
+    parser.add_argument("--head", choices=HEADS, default="lstm", help="what is trained on the features")
+    parser.add_argument("--stride", type=int, default=4, metavar="FRAMES", help="a step of the recogniser")
+    parser.add_argument("--hidden", type=int, default=128, help="units of the LSTM, a direction")
+    parser.add_argument("--updates", type=int, default=1200, help=f"of {MINIBATCH} utterances each")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam; half a cosine leads to 0")
+    parser.add_argument("--dev-every", type=int, metavar="UPDATES", help="between two evaluations; default: a twelfth")
+    parser.add_argument("--seed", type=int, default=1)
+    args = vars(parser.parse_args(argv))
+    data, feats, exp = (args.pop(name) for name in ("data", "feats", "exp"))
+    args["dev_every"] = args["dev_every"] or max(1, args["updates"] // 12)
+    settings = Settings(**args)
+
+    require("kaldialign", "asr")  # before hours of training
+    transcripts = load_transcripts(data)
+    features = Features(feats, transcripts.splits)
+    started = time.monotonic()
+    set_up("fp32")
+    model, facts = train(settings, exp, features, transcripts)
+    errors, recognised = evaluate(model, features, transcripts, "test")
+    write_table(exp / "hyp", {utterance: " ".join(phones) for utterance, phones in recognised.items()})
+    write_table(exp / "ref", {utterance: " ".join(transcripts.phones[utterance]) for utterance in recognised})
+    log.info("%s: phone error rate %.2f %%", feats, errors.rate)
+    save_error_rate(
+        exp / "per.json",
+        errors,
+        {
+            "features": feats.parent.name, "data": data.name, "dim": len(features.mean),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "settings": asdict(settings), "left_out": transcripts.left_out,
+            "seconds": time.monotonic() - started, **facts, **provenance(),
+        },
+    )  # fmt: skip
+
+
+def train(
+    settings: Settings, exp: Path, features: Features, transcripts: Transcripts
+) -> tuple[Recogniser, dict[str, Any]]:
+    """Train to the best phone error rate on dev; that recogniser, and what led to it.
+
+    Raises:
+        UserError: a training utterance is too short for what was said, a gradient is not finite, or the experiment was
+            begun otherwise.
+    """
+    check_room(features, transcripts, settings.stride)
+    processes = alone()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = Recogniser(
+            torch.from_numpy(features.mean), torch.from_numpy(features.std), len(transcripts.symbols),
+            settings.head, settings.stride, settings.hidden,
+        ).to(processes.device)  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    begun = {**asdict(settings), "tokens": transcripts.symbols, "feats": features.mean.tolist()}
+    dev: list[float] = []
+    best = copy.deepcopy(model.state_dict())
+    if (state := checkpoint.load_latest(exp)) is not None:
+        if changed := [key.replace("_", "-") for key, value in begun.items() if state["begun"][key] != value]:
+            raise UserError(f"{exp} was begun with other {', '.join(changed)}; take another --exp or remove it")
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        dev, best = state["dev"], state["best"]
+    update = state["update"] if state else 0
+    with atomic_write(exp / "tokens.txt") as file:
+        file.writelines(f"{symbol} {number}\n" for number, symbol in enumerate(["<blk>", *transcripts.symbols]))
+
+    minibatches = _minibatches(settings, features, transcripts, update)
+    progress = tqdm(total=settings.updates, initial=update, unit="update", desc=str(exp), dynamic_ncols=True)
+    with progress, stop_signals() as stopped:
+        while update < settings.updates:
+            utterances, matrices = next(minibatches)
+            torch.manual_seed(_dropout_seed(settings.seed, update))
+            phones = [torch.from_numpy(transcripts.numbers(utterance)) for utterance in utterances]
+            log_probabilities, steps = model(_on(processes.device, matrices))
+            loss = ctc_loss(log_probabilities, steps, phones)
+            try:
+                norm, _ = update_weights(optimizer, learning_rate(settings, update), [loss], 1, processes)
+            except NotFiniteError:
+                raise UserError(
+                    f"{exp}: the gradient of update {update + 1} is not finite; no weight was changed by it. "
+                    f"Look at the features and phones of {', '.join(utterances)}"
+                ) from None
+            update += 1
+            progress.update()
+            if update % settings.dev_every == 0 or update == settings.updates:
+                dev.append(evaluate(model, features, transcripts, "dev")[0].rate)
+                if int(np.argmin(dev)) == len(dev) - 1:  # a tie is no improvement
+                    best = copy.deepcopy(model.state_dict())
+                progress.set_postfix_str(f"gradient norm {norm:.3f}, dev PER {dev[-1]:.1f} %, best {min(dev):.1f} %")
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update}
+                checkpoint.save(exp, state | {"dev": dev, "best": best, "begun": begun}, keep=1)
+            if stopped:
+                raise KeyboardInterrupt
+    model.load_state_dict(best)
+    chosen = min((int(np.argmin(dev)) + 1) * settings.dev_every, settings.updates)
+    return model, {"updates": chosen, "dev_per": dev}
+
+
+def check_room(features: Features, transcripts: Transcripts, stride: int) -> None:
+    """Raise if CTC has fewer steps than it needs in a training utterance."""
+    short = [
+        f"{utterance} ({features.frames[utterance]} frames, {len(transcripts.phones[utterance])} phones)"
+        for utterance in transcripts.splits["train"]
+        if steps_of(features.frames[utterance], stride) < steps_needed(transcripts.phones[utterance])
+    ]
+    if short:
+        raise UserError(
+            f"{features.scp}: {len(short)} training utterances have more phones than the recogniser has steps, such as "
+            f"{', '.join(short[:3])}; take a smaller --stride, or see whether these are the features of this data"
+        )
+
+
+@torch.no_grad()
+def evaluate(
+    model: Recogniser, features: Features, transcripts: Transcripts, split: str
+) -> tuple[ErrorRate, dict[str, list[str]]]:
+    """The errors in a split, its utterances in order, and the phones recognised in each of them."""
+    model.eval()
+    utterances = transcripts.splits[split]
+    recognised: dict[str, list[str]] = {}
+    for minibatch, matrices in features.read(by_length(utterances, features.frames, MINIBATCH)):
+        for utterance, numbers in zip(minibatch, best_path(*model(_on(model.mean.device, matrices)))):
+            recognised[utterance] = [transcripts.symbols[number - 1] for number in numbers]
+    model.train()
+    errors = ErrorRate()
+    for utterance in utterances:
+        errors.add(utterance, transcripts.phones[utterance], recognised[utterance])
+    return errors, recognised
+
+
+def _minibatches(
+    settings: Settings, features: Features, transcripts: Transcripts, update: int
+) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+    """Utterances and features of every update from this one on, without an end."""
+    train = transcripts.splits["train"]
+    epoch, done = divmod(update, -(-len(train) // MINIBATCH))
+    while True:
+        yield from features.read(shuffled(train, features.frames, MINIBATCH, settings.seed, epoch)[done:])
+        epoch, done = epoch + 1, 0
+
+
+def _dropout_seed(seed: int, update: int) -> int:
+    """What is dropped depends on seed and update alone, so that a resumed run drops the same."""
+    return int(np.random.SeedSequence((seed, update)).generate_state(1)[0])
+
+
+def _on(device: torch.device, matrices: list[np.ndarray]) -> list[Tensor]:
+    return [torch.from_numpy(matrix).to(device) for matrix in matrices]
+
+
+if __name__ == "__main__":
+    run(main)

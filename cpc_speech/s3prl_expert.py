@@ -1,0 +1,77 @@
+"""A pretrained model as an upstream of s3prl (0.4.18), for SUPERB's tasks and s3prl's own recipes.
+
+    from s3prl import hub
+    from s3prl.nn import Featurizer, S3PRLUpstream
+    from cpc_speech.s3prl_expert import cpc_speech
+
+    hub.cpc_speech = cpc_speech
+    upstream = S3PRLUpstream("cpc_speech", path_or_url="exp/same_speaker")
+    featurizer = Featurizer(upstream)
+
+For ``run_downstream.py -u cpc_speech -k exp/same_speaker`` hub.py itself has to name it, by the one more line
+``from cpc_speech.s3prl_expert import cpc_speech``. s3prl calls what newer torchaudio has removed, so it wants an
+environment of its own with an older one, and this package on its path: tried with torch and torchaudio 2.1.2; torch
+1.13 cannot read the checkpoints without unpickling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from cpc_speech.model import HOP
+from cpc_speech.pretrained import read
+
+
+class UpstreamExpert(nn.Module):
+    """What s3prl asks of an upstream: waveforms in, ``hidden_states`` out, at ``HOP`` samples a frame.
+
+    Encoder and context are left in s3prl's hands: they are frozen or trained on as it sets gradients.
+
+    Args:
+        ckpt: what ``cpc_speech.load`` takes.
+
+    Raises:
+        UserError: there is no such model.
+    """
+
+    def __init__(self, ckpt: str, **options: Any) -> None:
+        super().__init__()
+        self.name = "CPC"
+        model = read(ckpt).model
+        self.encoder, self.context = model.encoder, model.context
+
+    def get_downsample_rates(self, key: str) -> int:
+        """Samples of 16 kHz a frame, of all keys."""
+        return HOP
+
+    def forward(self, wavs: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        """Waveforms (n_i,) in [−1, 1] → c_t as the one of ``hidden_states``, z_t as that of ``z``.
+
+        Either is (B, T, D), T = ceil(n / 160) of the longest, as s3prl counts frames: an utterance's last frame stands
+        for the rest of it, and for the padding behind.
+        """
+        z = [self.encoder.long(wav) if len(wav) >= HOP else wav.new_zeros(0, self.encoder.channels) for wav in wavs]
+        c = self.context(pad_sequence(z, batch_first=True))[0]
+        longest = max(-(-len(wav) // HOP) for wav in wavs)
+        return {
+            "hidden_states": [torch.stack([_held(c[i, : len(frames)], longest) for i, frames in enumerate(z)])],
+            "z": [torch.stack([_held(frames, longest) for frames in z])],
+        }
+
+
+def _held(frames: Tensor, count: int) -> Tensor:
+    """(T, D) → (count, D), the last frame repeated; of less than one frame, zeros."""
+    if not len(frames):
+        return F.pad(frames, (0, 0, 0, count))
+    return frames[[*range(len(frames)), *[-1] * (count - len(frames))]]
+
+
+def cpc_speech(ckpt: str, *args: Any, **options: Any) -> UpstreamExpert:
+    """What s3prl's hub calls."""
+    return UpstreamExpert(ckpt, **options)

@@ -1,0 +1,67 @@
+"""The report's section on phone recognition, of figures written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cpc_speech.error_rate import ErrorRate, save_error_rate
+from cpc_speech.recogniser_report import objects, section
+
+
+def write(exp: Path, features: str, head: str, seed: int, edits: tuple[int, int, int], **settings: Any) -> None:
+    """Five utterances of 100 phones, with so many substitutions, deletions and insertions each."""
+    errors = ErrorRate([f"u{i}" for i in range(5)], [100] * 5, *([count] * 5 for count in edits))
+    facts = {
+        "features": f"mini_{features}", "data": "mini", "dim": 80, "parameters": 12345, "updates": 600,
+        "left_out": {"train": 0, "dev": 0, "test": 2}, "seconds": 60.0, "commit": "c", "command": "x", "machine": "m",
+        "settings": {"head": head, "stride": 4, "seed": seed, **settings},
+    }  # fmt: skip
+    save_error_rate(exp / "recogniser" / f"{features}.{head}.seed{seed}" / "per.json", errors, facts)
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Path:
+    write(tmp_path, "same_speaker", "lstm", 1, (20, 4, 3))
+    write(tmp_path, "same_speaker", "lstm", 2, (22, 4, 3))
+    write(tmp_path, "fbank", "lstm", 1, (30, 5, 5))
+    write(tmp_path, "fbank", "linear", 1, (50, 5, 5))
+    write(tmp_path, "mfcc39", "lstm", 1, (20, 4, 4), stride=3)
+    return tmp_path
+
+
+def test_rows(exp: Path) -> None:
+    rows = [line.strip("| ").split(" | ") for line in section(exp) if line.startswith("| ")][1:]
+    lstm = "bidirectional LSTM"
+    # All utterances are alike, so every interval is a point.
+    assert rows == [
+        ["log-mel filterbank, 80", "80", "linear", "12,345", "1", "60.0 (60.0–60.0)", "50.0 / 5.0 / 5.0"],
+        ["MFCC, 13 with differences", "80", lstm, "12,345", "1", "28.0 (28.0–28.0)", "20.0 / 4.0 / 4.0"],
+        ["log-mel filterbank, 80", "80", lstm, "12,345", "1", "40.0 (40.0–40.0)", "30.0 / 5.0 / 5.0"],
+        ["CPC, same_speaker", "80", lstm, "12,345", "1, 2",
+         "28.0 (28.0–28.0); from 27.0 to 29.0", "21.0 / 4.0 / 3.0", "-12.0 (-12.0 … -12.0)"],
+    ]  # fmt: skip
+
+
+def test_only_what_was_trained_alike_is_compared(exp: Path) -> None:
+    write(exp, "fbank", "lstm", 1, (30, 5, 5), stride=3)
+    [row] = [line for line in section(exp) if "MFCC, 13 with differences | 80" in line]
+    assert row.endswith("| -12.0 (-12.0 … -12.0) |  |")
+
+
+def test_utterances_left_out_are_said(exp: Path) -> None:
+    assert any("Of 500 phones in 5 test utterances (2 more are left out" in line for line in section(exp))
+
+
+def test_objects(exp: Path) -> None:
+    found = list(objects(exp))
+    assert len(found) == 5 and {one["table"] for one in found} == {"phone recognition"}
+    [one] = [one for one in found if one["experiment"] == "same_speaker.lstm.seed2"]
+    assert one["per"] == 29 and one["ci95"] == [29, 29] and one["total_substitutions"] == 110
+    assert one["phones"] == 500 and one["settings"]["seed"] == 2
+
+
+def test_nothing_recognised(tmp_path: Path) -> None:
+    assert list(section(tmp_path)) == [] == list(objects(tmp_path))
