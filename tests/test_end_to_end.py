@@ -16,11 +16,14 @@ from typing import Any
 
 import pytest
 
+from cpc_speech.datadir import read_table
+
 pytest.importorskip("espeakng_loader")
 pytest.importorskip("pocketsphinx")
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "librispeech100"
+FEATURES = "own_mixed_speaker/utt2num_frames"
 ABLATIONS = "mixed_speaker current_sequence"  # one that stage 4 has trained already, one that it has not
 TINY = (
     "channels=16 context_dim=16 steps=3 windows=2 minibatches=2 updates=4 "
@@ -233,3 +236,7 @@ def test_own_unlabelled_audio_on_two_processes(corpus: Path, tmp_path: Path) -> 
     assert not list(tmp_path.glob("exp/*/probes"))
     speakers = (tmp_path / "data" / "own" / "spk2utt").read_text().splitlines()
     assert len(speakers) == 3
+    of_audio, of_features = (read_table(tmp_path / "data" / name) for name in ("own/utt2num_samples", FEATURES))
+    assert {key: int(samples) // 160 for key, samples in of_audio.items()} == {
+        key: int(frames) for key, frames in of_features.items()
+    }

@@ -59,5 +59,5 @@ def test_both_parts_can_be_trained_on(exp: Path) -> None:
 
 
 def test_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="there is no such file or folder"):
         UpstreamExpert(str(tmp_path / "nothing"))

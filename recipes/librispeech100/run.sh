@@ -59,7 +59,7 @@ announce() {
   [ -z "$data" ] || of=(--audio "$data" --unlabelled)
   # shellcheck disable=SC2046,SC2086  # lists of words
   run python "$root/local/estimate.py" "${of[@]}" --config "$recipe/conf/cpc.yaml" --models $(to_train) \
-    --features $([ -n "$data" ] || ((stop_stage < 8)) || recognised) --set $overrides
+    --features $( ((stop_stage < 8)) || if [ -n "$data" ]; then echo "$models"; else recognised; fi) --set $overrides
 }
 
 get_corpus() {

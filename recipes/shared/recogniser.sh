@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2086,SC2154  # options and marks belong to others; some are lists of words
-# Stage 8: features for downstream ASR, and phone recognition on those of --recognise. Sourced by pipeline.sh.
+# Stage 8: features for downstream ASR, and phone recognition on those of --recognise; of own audio (--data) features
+# alone, of all --models. Sourced by pipeline.sh.
 
 does[8]='features for ASR, and a CTC phone recogniser on them'
 leaves[8]='data/<set>_<features>/feats.scp, exp/recogniser/<features>.<head>/per.json'
@@ -8,8 +9,11 @@ leaves[8]='data/<set>_<features>/feats.scp, exp/recogniser/<features>.<head>/per
 recognised() { printf '%s\n' ${recognise/models/$models} | awk '!seen[$0]++' | paste -s -d ' '; }
 
 stage_8() {
-  unlabelled && return
   local name head
+  if [ -n "${data-}" ]; then  # audio whose phones nobody knows
+    for name in $models; do features "$name"; done
+    return
+  fi
   [ -n "$(recognised)" ] || { say "stage 8: ${does[8]}: skipped, as --recognise names no features"; return; }
   part=phones
   need 2 "data/$set"/{.done.2,phones.ark}
