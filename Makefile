@@ -20,7 +20,8 @@ test: $(INSTALLED)  ## run the tests
 test-k2: $(INSTALLED)  ## run k2's tests, on Python 3.9 in .venv-k2 (PYTHON39=/path/to/python3.9)
 	local/k2_environment.sh $(K2_VENV)
 	$(VENV)/bin/python tests/with_k2/write_cases.py $(K2_VENV).cases
-	K2_CASES=$(K2_VENV).cases $(K2_VENV)/bin/python -m pytest tests/with_k2
+	K2_CASES=$(K2_VENV).cases $(K2_VENV)/bin/python -m pytest -c tests/with_k2/pytest.ini tests/with_k2 \
+	  tests/test_recognise_words.py
 
 bench: $(INSTALLED)  ## the engine beside the obvious formulation; writes bench.json (10 minutes, nothing else running)
 	$(VENV)/bin/python local/bench.py $(ARGS)

@@ -1,4 +1,4 @@
-"""Phone error rate: edits between what was recognised and what was said, and how sure the rate is."""
+"""Phone and word error rates: edits between what was recognised and what was said, and how sure the rate is."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cpc_speech.scores import Score
 
 @dataclass
 class ErrorRate:
-    """Every utterance's number of phones, and the fewest substitutions, deletions and insertions that make of them what
-    was recognised (Levenshtein, each costs 1)."""
+    """Every utterance's number of phones or words, and the fewest substitutions, deletions and insertions that make of
+    them what was recognised (Levenshtein, each costs 1)."""
 
     utterances: list[str] = field(default_factory=list)
-    phones: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
     substitutions: list[int] = field(default_factory=list)
     deletions: list[int] = field(default_factory=list)
     insertions: list[int] = field(default_factory=list)
@@ -32,7 +32,7 @@ class ErrorRate:
         """
         edits = require("kaldialign", "asr").edit_distance(list(said), list(recognised))
         self.utterances.append(utterance)
-        self.phones.append(len(said))
+        self.lengths.append(len(said))
         self.substitutions.append(edits["sub"])
         self.deletions.append(edits["del"])
         self.insertions.append(edits["ins"])
@@ -44,7 +44,7 @@ class ErrorRate:
 
     @property
     def rate(self) -> float:
-        """Errors in per cent of the phones said; over 100 where more is recognised than was said."""
+        """Errors in per cent of what was said; over 100 where more is recognised than was said."""
         return self._share().accuracy
 
     def interval(self) -> tuple[float, float]:
@@ -60,18 +60,22 @@ class ErrorRate:
         return self._share().difference(other._share())
 
     def _share(self) -> Score:
-        """Errors by phones, which resample as frames that are right by frames do."""
-        return Score(self.utterances, self.errors, self.phones)
+        """Errors by length, which resample as frames that are right by frames do."""
+        return Score(self.utterances, self.errors, self.lengths)
 
 
-def save_error_rate(path: Path, errors: ErrorRate, facts: Mapping[str, Any]) -> None:
-    """Write facts about a recogniser, its rate and interval, and the counts they come from."""
+def save_error_rate(path: Path, errors: ErrorRate, facts: Mapping[str, Any], unit: str = "phones") -> None:
+    """Write facts about a recogniser, its rate (``per`` of phones, ``wer`` of words) and interval, and the counts they
+    come from."""
     totals = {f"total_{name}": sum(getattr(errors, name)) for name in ("substitutions", "deletions", "insertions")}
+    counts = {unit if name == "lengths" else name: values for name, values in asdict(errors).items()}
+    rate = {f"{unit[0]}er": errors.rate, "ci95": errors.interval()}
     with atomic_write(path) as file:
-        json.dump({**facts, "per": errors.rate, "ci95": errors.interval(), **totals, **asdict(errors)}, file)
+        json.dump({**facts, **rate, **totals, **counts}, file)
 
 
-def load_error_rate(path: Path) -> tuple[ErrorRate, dict[str, Any]]:
+def load_error_rate(path: Path, unit: str = "phones") -> tuple[ErrorRate, dict[str, Any]]:
     """What ``save_error_rate`` wrote: the counts, and everything else."""
     facts = json.loads(path.read_text(encoding="utf-8"))
-    return ErrorRate(*(facts.pop(column.name) for column in fields(ErrorRate))), facts
+    names = (unit if column.name == "lengths" else column.name for column in fields(ErrorRate))
+    return ErrorRate(*(facts.pop(name) for name in names)), facts

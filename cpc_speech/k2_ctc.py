@@ -55,7 +55,7 @@ def lexicon_graph(words: Sequence[Sequence[Sequence[int]]], scores: Sequence[flo
 
 
 def best_words(log_probabilities: torch.Tensor, graph: k2.Fsa) -> tuple[list[int], list[int]] | None:
-    """The words of the best path and their phones, or None where no path that ends with a word's end is within the beam.
+    """The words of the best path and their phones, or None where no path within the beam ends with a word.
 
     Args:
         log_probabilities: (U, V) float32, the blank first.

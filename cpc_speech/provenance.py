@@ -29,7 +29,8 @@ def provenance() -> dict[str, Any]:
 
 def command() -> str:
     """What was typed, files of this source tree named from its root, so that it reads the same on any machine."""
-    words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]
+    typed = getattr(sys, "orig_argv", [sys.executable, *sys.argv])  # Python 3.9, which k2 may need, knows no better
+    words = [Path(typed[0]).name, *typed[1:]]
     return " ".join(shlex.quote(word.replace(f"{ROOT}/", "")) for word in words)
 
 

@@ -7,8 +7,9 @@ rate on test.
 
 Any features do that Kaldi's archives hold, one matrix an utterance of the data directory's splits. What was said is
 phones.text. The recogniser learns from train; dev chooses among its states, one each --dev-every updates; test is
-read once. Leaves per.json, hyp and ref (Kaldi's text, of test) and tokens.txt in --exp; a run that was stopped goes on
-at its last state, and ends as if nothing had happened.
+read once. Leaves per.json, hyp and ref (Kaldi's text, of test), tokens.txt and scores.scp (log-probabilities of dev and
+test, for cpc_speech.recognise_words) in --exp; a run that was stopped goes on at its last state, and ends as if nothing
+had happened.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from cpc_speech.datadir import write_table
 from cpc_speech.error_rate import ErrorRate, save_error_rate
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.files import atomic_write
+from cpc_speech.kaldi import write_float_matrices
 from cpc_speech.machine import set_up
 from cpc_speech.optimise import NotFiniteError, learning_rate, update_weights
 from cpc_speech.processes import alone
@@ -86,6 +88,9 @@ def main(argv: list[str] | None = None) -> None:
     errors, recognised = evaluate(model, features, transcripts, "test")
     write_table(exp / "hyp", {utterance: " ".join(phones) for utterance, phones in recognised.items()})
     write_table(exp / "ref", {utterance: " ".join(transcripts.phones[utterance]) for utterance in recognised})
+    scores = {**outputs(model, features, transcripts, "dev"), **outputs(model, features, transcripts, "test")}
+    matrices = ((utterance, scores[utterance].numpy()) for utterance in sorted(scores))
+    write_float_matrices(exp / "scores.ark", exp / "scores.scp", matrices)
     log.info("%s: phone error rate %.2f %%", feats, errors.rate)
     save_error_rate(
         exp / "per.json",
@@ -176,22 +181,29 @@ def check_room(features: Features, transcripts: Transcripts, stride: int) -> Non
         )
 
 
-@torch.no_grad()
 def evaluate(
     model: Recogniser, features: Features, transcripts: Transcripts, split: str
 ) -> tuple[ErrorRate, dict[str, list[str]]]:
     """The errors in a split, its utterances in order, and the phones recognised in each of them."""
-    model.eval()
-    utterances = transcripts.splits[split]
-    recognised: dict[str, list[str]] = {}
-    for minibatch, matrices in features.read(by_length(utterances, features.frames, MINIBATCH)):
-        for utterance, numbers in zip(minibatch, best_path(*model(_on(model.mean.device, matrices)))):
-            recognised[utterance] = [transcripts.symbols[number - 1] for number in numbers]
-    model.train()
-    errors = ErrorRate()
-    for utterance in utterances:
+    errors, recognised = ErrorRate(), {}
+    scores = outputs(model, features, transcripts, split)
+    for utterance in transcripts.splits[split]:
+        recognised[utterance] = [transcripts.symbols[number - 1] for number in best_path(scores[utterance])]
         errors.add(utterance, transcripts.phones[utterance], recognised[utterance])
     return errors, recognised
+
+
+@torch.no_grad()
+def outputs(model: Recogniser, features: Features, transcripts: Transcripts, split: str) -> dict[str, Tensor]:
+    """Log-probabilities (U, V) of every utterance of a split, on the CPU."""
+    model.eval()
+    scores: dict[str, Tensor] = {}
+    for minibatch, matrices in features.read(by_length(transcripts.splits[split], features.frames, MINIBATCH)):
+        log_probabilities, steps = model(_on(model.mean.device, matrices))
+        for utterance, matrix, count in zip(minibatch, log_probabilities.cpu(), steps.tolist()):
+            scores[utterance] = matrix[:count]
+    model.train()
+    return scores
 
 
 def _minibatches(

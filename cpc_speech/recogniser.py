@@ -110,13 +110,11 @@ def ctc_loss(log_probabilities: Tensor, steps: Tensor, phones: Sequence[Tensor])
     return total / max(1, len(said))
 
 
-def best_path(log_probabilities: Tensor, steps: Tensor) -> list[list[int]]:
+def best_path(log_probabilities: Tensor) -> list[int]:
     """The phones on the most probable path: the best of every step, repetitions as one, blanks gone.
 
     Args:
-        log_probabilities: (B, U, V).
-        steps: (B,).
+        log_probabilities: (U, V), of one utterance.
     """
-    best = log_probabilities.argmax(2).cpu()
-    runs = (torch.unique_consecutive(path[:count]).tolist() for path, count in zip(best, steps.tolist()))
-    return [[label for label in run if label] for run in runs]
+    labels = log_probabilities.argmax(1).unique_consecutive()
+    return labels[labels > 0].tolist()

@@ -6,6 +6,8 @@ r-coloured and syllabic ones are two, and a glide that only smooths a vowel into
 
 from __future__ import annotations
 
+import re
+
 from cpc_speech.errors import UserError
 from data_prep.phones import SILENCE
 
@@ -27,9 +29,9 @@ _TWO = {
     "@L": "AH L", "l-": "AH L", "m-": "AH M", "n-": "AH N", "N-": "AH NG", "r/": "AH R",
     "A~": "AA N", "O~": "AO N",
 }  # fmt: skip
-_fields = _ONE.split()
+_pairs = (pair.split() for pair in re.split("  |\n", _ONE.strip()))
 TABLE: dict[str, tuple[str, ...]] = {
-    **{mnemonic: (phone,) for mnemonic, phone in zip(_fields[::2], _fields[1::2], strict=True)},
+    **{mnemonic: (phone,) for mnemonic, phone in _pairs},
     **{mnemonic: tuple(phones.split()) for mnemonic, phones in _TWO.items()},
     ";": (),  # the glide between two vowels of neighbouring syllables
 }

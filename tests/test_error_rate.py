@@ -39,7 +39,7 @@ def test_errors_equal_levenshteins() -> None:
         # Whatever the alignment, what is put in and left out makes up for the difference in length.
         assert errors.insertions[-1] - errors.deletions[-1] == len(recognised) - len(said)
     assert errors.errors == expected
-    assert errors.rate == pytest.approx(100 * sum(expected) / sum(errors.phones))
+    assert errors.rate == pytest.approx(100 * sum(expected) / sum(errors.lengths))
 
 
 def test_kinds_of_errors() -> None:
@@ -49,7 +49,7 @@ def test_kinds_of_errors() -> None:
     errors.add("u3", "K AE T".split(), "K AE T S".split())
     errors.add("u4", [], ["AH"])
     assert (errors.substitutions, errors.deletions, errors.insertions) == ([1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1])
-    assert errors.phones == [3, 3, 3, 0]
+    assert errors.lengths == [3, 3, 3, 0]
     assert errors.rate == pytest.approx(400 / 9)
 
 
@@ -64,7 +64,7 @@ def random_errors() -> list[ErrorRate]:
 def test_interval_is_that_of_a_bootstrap_over_utterances(random_errors: list[ErrorRate]) -> None:
     one = random_errors[0]
     low, high = one.interval()
-    expected = bootstrap(one.errors, one.phones, 4000, seed=1)
+    expected = bootstrap(one.errors, one.lengths, 4000, seed=1)
     # 2,000 resamples place a percentile within a tenth of the interval's width.
     assert (low, high) == pytest.approx(expected, abs=0.1 * (high - low))
     assert low < one.rate < high
@@ -79,13 +79,15 @@ def test_difference_is_paired(random_errors: list[ErrorRate]) -> None:
         one.difference(ErrorRate(["else"], [1], [0], [0], [0]))
 
 
-def test_written_and_read(tmp_path: Path, random_errors: list[ErrorRate]) -> None:
-    save_error_rate(tmp_path / "per.json", random_errors[0], {"features": "fbank"})
-    errors, facts = load_error_rate(tmp_path / "per.json")
+@pytest.mark.parametrize("unit, rate", [("phones", "per"), ("words", "wer")])
+def test_written_and_read(tmp_path: Path, random_errors: list[ErrorRate], unit: str, rate: str) -> None:
+    save_error_rate(tmp_path / "rate.json", random_errors[0], {"features": "fbank"}, unit)
+    errors, facts = load_error_rate(tmp_path / "rate.json", unit)
     assert errors == random_errors[0] and facts["features"] == "fbank"
-    assert facts["per"] == errors.rate and tuple(facts["ci95"]) == errors.interval()
+    assert facts[rate] == errors.rate and tuple(facts["ci95"]) == errors.interval()
     assert facts["total_deletions"] == sum(errors.deletions)
-    assert json.loads((tmp_path / "per.json").read_text())["insertions"] == errors.insertions
+    written = json.loads((tmp_path / "rate.json").read_text())
+    assert written["insertions"] == errors.insertions and written[unit] == errors.lengths
 
 
 def test_without_kaldialign(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,9 +38,8 @@ def test_loss_of_several_is_by_their_phones() -> None:
 
 
 def test_best_path() -> None:
-    paths = [[0, 1, 1, 0, 1, 2, 2, 0], [3, 3, 0, 0, 0, 0, 2, 2]]
-    log_probabilities = torch.nn.functional.one_hot(torch.tensor(paths), 4).float()
-    assert best_path(log_probabilities, torch.tensor([8, 5])) == [[1, 1, 2], [3]]  # of the second, 5 steps are its own
+    log_probabilities = torch.nn.functional.one_hot(torch.tensor([0, 1, 1, 0, 1, 2, 2, 0]), 4).float()
+    assert best_path(log_probabilities) == [1, 1, 2]
 
 
 def test_steps() -> None:
