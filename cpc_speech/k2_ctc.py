@@ -46,10 +46,9 @@ def lexicon_graph(words: Sequence[Sequence[Sequence[int]]], scores: Sequence[flo
     arcs = [(source, state, phone, 0, 0.0) for (source, phone), state in states.items()]
     arcs += [*ends, (0, len(states) + 1, -1, -1, 0.0)]
     arcs.sort()
-    *columns, weights = zip(*arcs)
-    source, state, label, word = (torch.tensor(column, dtype=torch.int32) for column in columns)
-    bits = torch.tensor(weights, dtype=torch.float32).view(torch.int32)
-    tree = k2.Fsa(torch.stack([source, state, label, bits], dim=1), aux_labels=word)
+    rows = torch.tensor([arc[:4] for arc in arcs], dtype=torch.int32)
+    bits = torch.tensor([arc[4] for arc in arcs], dtype=torch.float32).view(torch.int32)
+    tree = k2.Fsa(torch.cat([rows[:, :3], bits[:, None]], dim=1), aux_labels=rows[:, 3].contiguous())
     graph = k2.connect(k2.compose(k2.ctc_topo(phones), k2.arc_sort(tree)))
     return k2.create_fsa_vec([k2.arc_sort(graph)])
 

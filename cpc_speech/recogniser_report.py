@@ -14,6 +14,13 @@ REFERENCES = ("fbank", "mfcc39")  # what the others are compared with
 HEADS = {"linear": "linear", "lstm": "bidirectional LSTM"}
 
 
+class Words(NamedTuple):
+    """What ``cpc_speech.recognise_words`` found."""
+
+    errors: ErrorRate
+    facts: dict[str, Any]
+
+
 class Recognised(NamedTuple):
     """A recogniser on test."""
 
@@ -21,6 +28,7 @@ class Recognised(NamedTuple):
     exp: Path
     errors: ErrorRate
     facts: dict[str, Any]
+    words: Words | None
 
     @property
     def row(self) -> str:
@@ -40,7 +48,9 @@ def recognisers(exp: Path) -> list[Recognised]:
         errors, facts = load_error_rate(path)
         # A features directory is called <data>_<features>.
         features = facts["features"].removeprefix(f"{facts['data']}_")
-        found.append(Recognised(features, path.parent, errors, facts))
+        wer = path.with_name("wer.json")
+        words = Words(*load_error_rate(wer, "words")) if wer.is_file() else None
+        found.append(Recognised(features, path.parent, errors, facts, words))
     order = {name: place for place, name in enumerate(LABELS)}
     return sorted(found, key=lambda one: (one.facts["settings"]["head"], order.get(one.features, len(order))))
 
@@ -53,20 +63,25 @@ def section(exp: Path) -> Iterable[str]:
     groups: dict[tuple[Any, ...], dict[str, list[Recognised]]] = {}
     for one in found:
         groups.setdefault(one.kind, {}).setdefault(one.features, []).append(one)
+    lexica: dict[str, list[tuple[str, Words]]] = {}
+    for one in found:
+        if one.words:
+            lexica.setdefault(one.words.facts["lexicon"], []).append((one.exp.name, one.words))
+    head = [
+        "features", "values a frame", "recogniser", "weights", "seeds", "phone error rate, %",
+        "substituted / deleted / inserted, %", *(f"less that of {LABELS[name]}" for name in REFERENCES),
+        *["word error rate, %"] * bool(lexica),
+    ]  # fmt: skip
     yield "## Phone recognition"
     yield ""
-    yield (
-        "| features | values a frame | recogniser | weights | seeds | phone error rate, % "
-        "| substituted / deleted / inserted, % | " + " | ".join(f"less that of {LABELS[name]}" for name in REFERENCES)
-        + " |"
-    )  # fmt: skip
-    yield "|---" * (7 + len(REFERENCES)) + "|"
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
     for rows in groups.values():
-        pooled = {features: _pool(seeds) for features, seeds in rows.items()}
+        pooled = {features: _pool([one.errors for one in seeds]) for features, seeds in rows.items()}
         for features, seeds in rows.items():
             errors, facts = pooled[features], seeds[0].facts
             parts = (errors.substitutions, errors.deletions, errors.insertions)
-            kinds = " / ".join(f"{100 * sum(part) / sum(errors.phones):.1f}" for part in parts)
+            kinds = " / ".join(f"{100 * sum(part) / sum(errors.lengths):.1f}" for part in parts)
             gains = [
                 show_difference(*errors.difference(pooled[name])) if name in pooled and name != features else ""
                 for name in REFERENCES
@@ -74,13 +89,16 @@ def section(exp: Path) -> Iterable[str]:
             cells = [
                 seeds[0].row, facts["dim"], HEADS[facts["settings"]["head"]], f"{facts['parameters']:,}",
                 ", ".join(str(one.facts["settings"]["seed"]) for one in seeds),
-                show_accuracy(errors.rate, *errors.interval()) + _spread(seeds), kinds, *gains,
+                _rate([one.errors for one in seeds]), kinds, *gains,
             ]  # fmt: skip
+            if lexica:
+                words = [one.words.errors for one in seeds if one.words]
+                cells.append(_rate(words) if len(words) == len(seeds) else "")
             yield f"| {' | '.join(map(str, cells))} |"
     yield ""
     errors, left_out = found[0].errors, found[0].facts["left_out"]["test"]
     yield (
-        f"Of {sum(errors.phones):,} phones in {len(errors.utterances):,} test utterances"
+        f"Of {sum(errors.lengths):,} phones in {len(errors.utterances):,} test utterances"
         + (f" ({left_out} more are left out, as their phones are not known)" if left_out else "")
         + ": a recogniser trained by CTC on frozen features, by the best path, without a language model or a lexicon; "
         "what was said is the 39 phones of the labels' alignment, without silence. The state with the lowest rate on "
@@ -88,30 +106,45 @@ def section(exp: Path) -> Iterable[str]:
         "seeds, their mean."
     )
     yield ""
+    for lexicon, recognised in lexica.items():
+        errors, facts = recognised[0][1]
+        yield (
+            f"Words of {', '.join(name for name, _ in recognised)}: the best path through the same outputs, the "
+            f"{facts['vocabulary']:,} words of {lexicon} and their probabilities in the text of train. The lexicon "
+            f"lacks {100 * facts['unknown'] / sum(errors.lengths):.1f} % of the {sum(errors.lengths):,} words said."
+        )
+        yield ""
 
 
 def objects(exp: Path) -> Iterable[dict[str, Any]]:
-    """What the section is made of, for results.json: one object a recogniser."""
-    keys = (
-        "per", "ci95", "total_substitutions", "total_deletions", "total_insertions", "settings", "updates", "dim",
-        "parameters", "left_out", "seconds", "commit", "command", "machine",
+    """What the section is made of, for results.json: one object a recogniser, and one more where it has words."""
+    both = (
+        "ci95", "total_substitutions", "total_deletions", "total_insertions", "seconds", "commit", "command", "machine"
     )  # fmt: skip
+    of_phones = ("per", "settings", "updates", "dim", "parameters", "left_out", *both)
+    of_words = ("wer", "per", "per_ci95", "lexicon", "vocabulary", "unknown", "word_weight", "dev_wer", *both)
     for one in recognisers(exp):
+        names = {"row": one.row, "experiment": one.exp.name, "utterances": len(one.errors.utterances)}
         yield {
-            "table": "phone recognition", "row": one.row, "experiment": one.exp.name,
-            "utterances": len(one.errors.utterances), "phones": sum(one.errors.phones),
-            **{key: one.facts[key] for key in keys},
+            "table": "phone recognition", **names, "phones": sum(one.errors.lengths),
+            **{key: one.facts[key] for key in of_phones},
         }  # fmt: skip
+        if one.words:
+            yield {
+                "table": "word recognition", **names, "words": sum(one.words.errors.lengths),
+                **{key: one.words.facts[key] for key in of_words},
+            }  # fmt: skip
 
 
-def _pool(seeds: list[Recognised]) -> ErrorRate:
+def _pool(seeds: list[ErrorRate]) -> ErrorRate:
     """The counts of all seeds, utterance by utterance: their rate is the mean, as all heard the same."""
-    first = seeds[0].errors
-    columns = ("phones", "substitutions", "deletions", "insertions")
-    sums = ([sum(counts) for counts in zip(*(getattr(one.errors, name) for one in seeds))] for name in columns)
-    return ErrorRate(first.utterances, *sums)
+    columns = ("lengths", "substitutions", "deletions", "insertions")
+    sums = ([sum(counts) for counts in zip(*(getattr(errors, name) for errors in seeds))] for name in columns)
+    return ErrorRate(seeds[0].utterances, *sums)
 
 
-def _spread(seeds: list[Recognised]) -> str:
-    rates = [one.errors.rate for one in seeds]
-    return f"; from {min(rates):.1f} to {max(rates):.1f}" if len(seeds) > 1 else ""
+def _rate(seeds: list[ErrorRate]) -> str:
+    """The mean of the seeds' rates, its interval, and how far they are apart."""
+    mean, rates = _pool(seeds), [errors.rate for errors in seeds]
+    spread = f"; from {min(rates):.1f} to {max(rates):.1f}" if len(rates) > 1 else ""
+    return show_accuracy(mean.rate, *mean.interval()) + spread

@@ -56,7 +56,7 @@ def best_words(log_probabilities, words, scores):
     """The best path's score, words and phones. ``log_probabilities``: steps × outputs, nested, the blank first;
     ``words``: a list of variants for each, tuples of phones; ``scores``: of each word."""
     outputs = range(len(log_probabilities[0]))
-    acoustic = {}  # of each sequence of phones, its best path's
+    acoustic: dict[tuple, float] = {}  # of each sequence of phones, its best path's
     for path in itertools.product(outputs, repeat=len(log_probabilities)):
         total, phones = sum(row[label] for row, label in zip(log_probabilities, path)), said_by(path)
         acoustic[phones] = max(total, acoustic.get(phones, total))

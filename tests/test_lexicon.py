@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cpc_speech.errors import UserError
-from data_prep.lexicon import build_lexicon, count_words, write_unknown
+from data_prep.lexicon import build_lexicon, count_words, whole_lexicon, write_unknown
 
 WORDS = {"HELLO": 3, "READ": 1, "A": 2, "RUGGEDO": 2, "ZZYXQ'": 1, "KALIKO": 2}
 
@@ -60,6 +60,21 @@ def test_a_lexicon_of_ones_own(tmp_path, caplog):
     }
     assert found.unknown == ["KALIKO", "READ", "ZZYXQ'"]
     assert f"3 of 7 words (4 of 12 said) are not in {tmp_path / 'lexicon.txt'}: spn" in caplog.text
+
+
+def test_all_of_a_lexicon(tmp_path):
+    (tmp_path / "lexicon.txt").write_text(LEXICON)
+    assert whole_lexicon(tmp_path / "lexicon.txt") == {
+        "!sil": [("SIL",)],
+        "<spoken_noise>": [("SPN",)],
+        "<unk>": [("SPN",)],
+        "hello": [("HH", "AH", "L", "OW"), ("HH", "EH", "L", "OW")],
+        "ruggedo": [("R", "AH", "G", "AH", "D", "OW")],
+        "a": [("AH",)],
+    }
+    whole = whole_lexicon()
+    assert len(whole) > 100_000 and whole["read"] == [("R", "EH", "D"), ("R", "IY", "D")]
+
 
 
 @pytest.mark.parametrize(

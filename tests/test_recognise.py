@@ -17,6 +17,7 @@ from cpc_speech import recognise as module
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_float_matrices, write_float_matrices
+from cpc_speech.recogniser import best_path
 from cpc_speech.transcribed import Features, by_length, load_transcripts, shuffled
 
 PHONES = ["AA", "B", "SH", "T"]
@@ -99,6 +100,19 @@ def test_the_state_that_is_tested_is_devs_best(data: Path, tmp_path: Path, monke
     assert [split for split, _ in seen] == ["dev"] * 4 + ["test"]
     assert torch.equal(seen[-1][1], seen[1][1]) and not torch.equal(seen[2][1], seen[1][1])  # a tie: the earlier
     assert found["updates"] == 6 and found["dev_per"] == [50, 30, 30, 40]
+
+
+def test_outputs_are_left_for_other_decoders(data: Path, tmp_path: Path) -> None:
+    """Log-probabilities of dev and test, from which the best path is read."""
+    recognise(data, tmp_path / "exp", *SMALL)
+    scores = dict(read_float_matrices(tmp_path / "exp/scores.scp"))
+    assert sorted(scores) == [f"u{i:02d}" for i in range(40, 60)]
+    said = read_table(data / "phones.text")
+    for utterance, matrix in scores.items():
+        assert matrix.shape == (2 * len(said[utterance].split()), 1 + len(PHONES))
+        np.testing.assert_allclose(np.exp(matrix).sum(1), 1, rtol=1e-5)
+    read = {u: " ".join(PHONES[i - 1] for i in best_path(torch.from_numpy(scores[u]))) for u in sorted(scores)[10:]}
+    assert read == read_table(tmp_path / "exp/hyp")
 
 
 @pytest.mark.parametrize("stop_at", [2, 7, 12])

@@ -22,6 +22,16 @@ def write(exp: Path, features: str, head: str, seed: int, edits: tuple[int, int,
     save_error_rate(exp / "recogniser" / f"{features}.{head}.seed{seed}" / "per.json", errors, facts)
 
 
+def write_words(exp: Path, name: str, errors: int) -> None:
+    """Five utterances of 20 words, with so many substitutions."""
+    rate = ErrorRate([f"u{i}" for i in range(5)], [20] * 5, [errors] * 5, [0] * 5, [0] * 5)
+    facts = {
+        "lexicon": "cmudict", "vocabulary": 126052, "unknown": 2, "word_weight": 0.5, "dev_wer": {"0.5": 60.0},
+        "per": 20.0, "per_ci95": [20.0, 20.0], "seconds": 60.0, "commit": "c", "command": "x", "machine": "m",
+    }  # fmt: skip
+    save_error_rate(exp / "recogniser" / name / "wer.json", rate, facts, "words")
+
+
 @pytest.fixture
 def exp(tmp_path: Path) -> Path:
     write(tmp_path, "same_speaker", "lstm", 1, (20, 4, 3))
@@ -61,6 +71,27 @@ def test_objects(exp: Path) -> None:
     [one] = [one for one in found if one["experiment"] == "same_speaker.lstm.seed2"]
     assert one["per"] == 29 and one["ci95"] == [29, 29] and one["total_substitutions"] == 110
     assert one["phones"] == 500 and one["settings"]["seed"] == 2
+
+
+def test_words(exp: Path) -> None:
+    write_words(exp, "same_speaker.lstm.seed1", 10)
+    write_words(exp, "same_speaker.lstm.seed2", 12)
+    write_words(exp, "fbank.lstm.seed1", 15)
+    lines = list(section(exp))
+    assert all(line.count("|") == 11 for line in lines if line.startswith("|"))
+    ends = {line.split(" | ")[0]: line.split(" | ")[-1] for line in lines if "bidirectional LSTM" in line}
+    assert ends == {
+        "| MFCC, 13 with differences": " |", "| log-mel filterbank, 80": "75.0 (75.0–75.0) |",
+        "| CPC, same_speaker": "55.0 (55.0–55.0); from 50.0 to 60.0 |",
+    }  # fmt: skip
+    [said] = [line for line in lines if "words of cmudict" in line]
+    assert said.startswith("Words of fbank.lstm.seed1, same_speaker.lstm.seed1, same_speaker.lstm.seed2: ")
+    assert said.endswith("The lexicon lacks 2.0 % of the 100 words said.")
+    found = [one for one in objects(exp) if one["table"] == "word recognition"]
+    assert [(one["experiment"], one["wer"], one["words"], one["per"]) for one in found] == [
+        ("fbank.lstm.seed1", 75, 100, 20), ("same_speaker.lstm.seed1", 50, 100, 20),
+        ("same_speaker.lstm.seed2", 60, 100, 20),
+    ]  # fmt: skip
 
 
 def test_nothing_recognised(tmp_path: Path) -> None:

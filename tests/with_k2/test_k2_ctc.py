@@ -16,8 +16,10 @@ import k2  # after the skip
 from cpc_speech.k2_ctc import best_words, lexicon_graph
 from cpc_speech.recogniser import ctc_loss
 
+Words = list[list[tuple[int, ...]]]  # the variants of each
 
-def random_lexicon(rng: np.random.Generator) -> list[list[tuple[int, ...]]]:
+
+def random_lexicon(rng: np.random.Generator) -> Words:
     """One to five words of one or two variants, of one to three of three phones: homophones and prefixes abound."""
     return [
         [tuple(rng.integers(1, 4, size=rng.integers(1, 4)).tolist()) for _ in range(rng.integers(1, 3))]
@@ -40,7 +42,7 @@ def outputs(path: list[int], count: int = 5) -> torch.Tensor:
 
 
 def test_the_more_probable_homophone() -> None:
-    words = [[(1, 2)], [(1, 2)], [(3,)]]
+    words: Words = [[(1, 2)], [(1, 2)], [(3,)]]
     assert best_words(outputs([1, 2, 0, 3]), lexicon_graph(words, [-2.0, -1.0, -1.0], 4)) == ([2, 3], [1, 2, 3])
 
 
@@ -52,7 +54,8 @@ def test_equal_phones_of_two_words_need_a_blank_between() -> None:
 
 
 def test_what_a_word_costs_decides_between_one_and_two() -> None:
-    words, path = [[(1, 2, 3, 4)], [(1, 2)], [(3, 4)]], outputs([1, 2, 3, 4])
+    words: Words = [[(1, 2, 3, 4)], [(1, 2)], [(3, 4)]]
+    path = outputs([1, 2, 3, 4])
     assert best_words(path, lexicon_graph(words, [-5.0, -2.0, -2.0], 4)) == ([2, 3], [1, 2, 3, 4])
     assert best_words(path, lexicon_graph(words, [-5.0, -2.0, -4.0], 4)) == ([1], [1, 2, 3, 4])
 
@@ -62,7 +65,7 @@ def test_nothing_but_blanks() -> None:
 
 
 @pytest.mark.parametrize("words", [[], [[]], [[(1,)], [(1,), ()]]])
-def test_words_that_cannot_be_said(words: list[list[tuple[int, ...]]]) -> None:
+def test_words_that_cannot_be_said(words: Words) -> None:
     with pytest.raises(ValueError, match=r"no words|without a phone"):
         lexicon_graph(words, [0.0] * len(words), 3)
 
