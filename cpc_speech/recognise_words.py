@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", required=True, type=Path, help="what the recogniser was trained and tested on")
     parser.add_argument("--exp", required=True, type=Path, help="of cpc_speech.recognise")
     parser.add_argument("--lexicon", default=CMUDICT, metavar="FILE", help="word phone phone ...; default: cmudict")
-    parser.add_argument("--word-weights", nargs="+", type=float, default=[0.5, 1.0, 1.5], metavar="WEIGHT")
+    parser.add_argument("--word-weights", nargs="+", type=float, default=[0.25, 0.5, 1.0], metavar="WEIGHT")
     args = parser.parse_args(argv)
     data, exp = args.data, args.exp
 
