@@ -9,7 +9,7 @@ Reads a Kaldi data directory (wav.scp, segments, utt2spk), folders of audio, or 
 memory; whatever soundfile reads, at any rate (resampled to 16 kHz), channels averaged. Killed, it goes on where it was,
 and leaves the same archive. What cannot be used is listed in OUT/feats.dropped with the reason, and is an error at the
 end unless --max-dropped allows it; the rest is written nevertheless, and the same command tries the dropped ones again.
-docs/features.md has each format and how toolkits read it.
+docs/features.md has more of it, docs/{kaldi,espnet,lhotse}.md what comes after.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--format", choices=FORMATS, default="kaldi")
     parser.add_argument("--layer", default="c", metavar="c|z|both|c1|c2|...",
-                        help="context (default), encoder, z and c side by side, or a layer of a context of several")  # fmt: skip
+                        help="context (default), encoder, z and c side by side, or a layer of the context")  # fmt: skip
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of an experiment")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the encoder's products")
     parser.add_argument("--frames", choices=("exact", "pad"),
