@@ -14,8 +14,9 @@ install: $(INSTALLED)  ## make .venv with all that is needed
 demo: $(INSTALLED)  ## the whole path on synthetic speech, in minutes: recipes/synthetic/run.sh
 	recipes/synthetic/run.sh
 
+# One thread: networks of this size are slower with more, and far slower beside other processes.
 test: $(INSTALLED)  ## run the tests
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
 
 test-k2: $(INSTALLED)  ## run k2's tests, on Python 3.9 in .venv-k2 (PYTHON39=/path/to/python3.9)
 	local/k2_environment.sh $(K2_VENV)

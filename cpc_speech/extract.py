@@ -9,7 +9,7 @@ Reads a Kaldi data directory (wav.scp, segments, utt2spk), folders of audio, or 
 memory; whatever soundfile reads, at any rate (resampled to 16 kHz), channels averaged. Killed, it goes on where it was,
 and leaves the same archive. What cannot be used is listed in OUT/feats.dropped with the reason, and is an error at the
 end unless --max-dropped allows it; the rest is written nevertheless, and the same command tries the dropped ones again.
-docs/features.md has each format and how toolkits read it.
+docs/features.md has more of it, docs/{kaldi,espnet,lhotse}.md what comes after.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from cpc_speech import machine
 from cpc_speech.errors import UserError, require, run
-from cpc_speech.feature_dir import CMVN, DROPPED, FORMATS, Store, check_names, make_store, write_tables
+from cpc_speech.feature_dir import DROPPED, FORMATS, Store, check_names, make_store, write_tables
 from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
 from cpc_speech.journal import Journal, read_journal
@@ -57,7 +57,6 @@ class Options:
 
     weights: str  # digest
     layer: str
-    depth: int
     precision: str
     frames: str
     format: str
@@ -71,15 +70,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("input", nargs="+", type=Path, help="Kaldi data directory, folders of audio, or audio files")
     parser.add_argument("out", type=Path)
     parser.add_argument("--format", choices=FORMATS, default="kaldi")
-    parser.add_argument("--layer", choices=("c", "z", "both"), default="c",
-                        help="context (default), encoder, or z and c side by side")  # fmt: skip
-    parser.add_argument("--depth", type=int, help="take the context's layer number DEPTH for c; default: the last")
+    parser.add_argument("--layer", default="c", metavar="c|z|both|c1|c2|...",
+                        help="context (default), encoder, z and c side by side, or a layer of the context")  # fmt: skip
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of an experiment")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the encoder's products")
     parser.add_argument("--frames", choices=("exact", "pad"),
                         help="exact: one a whole 160 samples; pad: repeat the last where lhotse rounds up, and the "
                         "default for it")  # fmt: skip
-    parser.add_argument("--cmvn", choices=CMVN, help="Kaldi's statistics, one matrix each, in cmvn.{ark,scp}")
+    parser.add_argument("--cmvn", action="store_true", help="Kaldi's statistics of each speaker, in cmvn.{ark,scp}")
     parser.add_argument("--max-dropped", type=int, default=0, metavar="N", help="utterances that may be left out")
     parser.add_argument("--nj", type=int, default=1, help="parts that the utterances are shared out to")
     parser.add_argument("--job", type=int, help="which part this process does, from 1; who ends last joins them")
@@ -113,22 +111,18 @@ def extract(args: argparse.Namespace) -> None:
         check_names(segments)
     source = args.input[0] if (args.input[0] / "wav.scp").exists() else None
     model, _ = read(args.model, args.which)
-    layers = model.context.rnn.num_layers
-    if args.depth is not None:
-        if not 1 <= args.depth <= layers:
-            raise UserError(f"{args.model}: the context has layers 1 to {layers}, so no --depth {args.depth}")
-        model = model.truncated(args.depth)
+    representation = CPCFrames(args.layer, model, args.layer, bf16=args.precision == "bf16")
     frames = args.frames or ("pad" if args.format == "lhotse" else "exact")
     options = Options(
-        weights=digest_of(model), layer=args.layer, depth=args.depth or layers, precision=args.precision, frames=frames,
+        weights=digest_of(representation.model), layer=args.layer, precision=args.precision, frames=frames,
         format=args.format, nj=args.nj,
         utterances=hashlib.sha256(repr([tuple(segment) for segment in segments]).encode()).hexdigest(),
     )  # fmt: skip
     settle(out, options, args.model)
 
     machine.set_up("fp32")  # the recurrence, always: --precision is the encoder's, by autocast
-    model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else "cpu")
-    representation = CPCFrames(args.layer, model, args.layer, bf16=args.precision == "bf16")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else "cpu"
+    representation.model.to(device)
     parts = [[segments[i] for i in part] for part in np.array_split(np.arange(len(segments)), args.nj)]
     suffixes = [f".{job}" if args.nj > 1 else "" for job in range(1, args.nj + 1)]
     part, suffix = parts[args.job - 1], suffixes[args.job - 1]

@@ -20,7 +20,6 @@ from cpc_speech.kaldi import MatrixArchive, matrix_blocks, matrix_bytes, write_d
 from data_prep.segments import Segment
 
 FORMATS = ("kaldi", "npy", "lhotse")
-CMVN = ("speaker", "utterance")
 DROPPED = "feats.dropped"
 FRAME_SHIFT = 0.01  # s: 160 samples of 16 kHz
 _BY_UTTERANCE = ("text", "utt2lang", "utt2uniq", "utt2category")  # Kaldi's tables that are copied where there are any
@@ -99,12 +98,13 @@ def check_names(segments: Sequence[Segment]) -> None:
 
 
 def write_tables(
-    out: Path, source: Path | None, segments: Sequence[Segment], records: Records, form: str, dim: int, cmvn: str | None
+    out: Path, source: Path | None, segments: Sequence[Segment], records: Records, form: str, dim: int, cmvn: bool
 ) -> dict[str, str]:
     """Write all but the matrices; last the index of them, feats.scp or npy.scp. Returns who was dropped, and why.
 
     Args:
         source: the Kaldi data directory that was read, if it was one, whose further tables are copied.
+        cmvn: whether to add Kaldi's statistics of each speaker.
     """
     kept = {segment.utterance: segment for segment in segments if "place" in records[segment.utterance]}
     dropped = {utterance: record["dropped"] for utterance, record in records.items() if "dropped" in record}
@@ -134,8 +134,7 @@ def write_tables(
         with atomic_write(out / name) as file:
             file.write(f"{value}\n")
     if cmvn:
-        groups = speakers if cmvn == "speaker" else {utterance: [utterance] for utterance in sorted(kept)}
-        sums = ((key, _statistics([(places[u], frames[u]) for u in groups[key]], dim)) for key in sorted(groups))
+        sums = ((key, _statistics([(places[u], frames[u]) for u in speakers[key]], dim)) for key in sorted(speakers))
         write_double_matrices(out / "cmvn.ark", out / "cmvn.scp", sums)
     if form == "lhotse":
         from cpc_speech.lhotse_manifests import write_manifests

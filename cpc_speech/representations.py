@@ -44,10 +44,10 @@ class MFCC:
         self.name, self.dim = ("mfcc39", 39) if deltas else ("mfcc", 13)
 
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        return [self._mfcc(waveform) for waveform in waveforms]
+        return [self._mfcc(waveform) if len(waveform) >= HOP else torch.empty(0, self.dim) for waveform in waveforms]
 
     def _mfcc(self, waveform: Tensor) -> Tensor:
-        cepstra = _by_kaldi("mfcc", waveform, 13, num_ceps=13)
+        cepstra = _by_kaldi("mfcc", waveform, num_ceps=13)
         if self.deltas:
             first = torchaudio.functional.compute_deltas(cepstra.t())
             second = torchaudio.functional.compute_deltas(first)
@@ -61,18 +61,19 @@ class LogMel:
     name, hop, dim = "fbank", HOP, 80
 
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        return [_by_kaldi("fbank", waveform, self.dim, num_mel_bins=self.dim) for waveform in waveforms]
+        return [
+            _by_kaldi("fbank", waveform, num_mel_bins=self.dim) if len(waveform) >= HOP else torch.empty(0, self.dim)
+            for waveform in waveforms
+        ]
 
 
-def _by_kaldi(function: str, waveform: Tensor, dim: int, **options: int) -> Tensor:
-    """Waveform (n,) → features (n // 160, dim) by a function of torchaudio's, which computes them as Kaldi does."""
+def _by_kaldi(function: str, waveform: Tensor, **options: int) -> Tensor:
+    """Waveform (n,), a frame at least → features (n // 160, D) by a function of torchaudio's, as Kaldi has it."""
     from torchaudio.compliance import kaldi
 
-    if len(waveform) < HOP:
-        return torch.empty(0, dim)
     samples = waveform.cpu()[None] * 32768  # Kaldi's scale
     if samples.shape[1] < 400:  # torchaudio wants a whole window: mirror, as Kaldi does at the edges
-        samples = torch.cat([samples, samples.flip(1)] * (400 // max(1, samples.shape[1]) + 1), dim=1)[:, :400]
+        samples = torch.cat([samples, samples.flip(1)] * (400 // samples.shape[1] + 1), dim=1)[:, :400]
     frames = getattr(kaldi, function)(samples, snip_edges=False, dither=0.0, **options)
     return frames[: len(waveform) // HOP]
 

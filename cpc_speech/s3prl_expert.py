@@ -8,10 +8,11 @@
     upstream = S3PRLUpstream("cpc_speech", path_or_url="exp/same_speaker")
     featurizer = Featurizer(upstream)
 
-For ``run_downstream.py -u cpc_speech -k exp/same_speaker`` hub.py itself has to name it, by the one more line
-``from cpc_speech.s3prl_expert import cpc_speech``. s3prl calls what newer torchaudio has removed, so it wants an
-environment of its own with an older one, and this package on its path: tried with torch and torchaudio 2.1.2; torch
-1.13 cannot read the checkpoints without unpickling.
+s3prl's ``run_downstream.py``, with the upstream ``cpc_speech`` beside its own:
+
+    python -m cpc_speech.s3prl_expert -m train -u cpc_speech -k exp/same_speaker -d DOWNSTREAM -c CONFIG -p EXP
+
+s3prl calls what newer torchaudio has removed, so it wants an environment of its own: docs/s3prl.md.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from cpc_speech.errors import UserError, run
 from cpc_speech.model import HOP
 from cpc_speech.pretrained import read
 
@@ -75,3 +77,21 @@ def _held(frames: Tensor, count: int) -> Tensor:
 def cpc_speech(ckpt: str, *args: Any, **options: Any) -> UpstreamExpert:
     """What s3prl's hub calls."""
     return UpstreamExpert(ckpt, **options)
+
+
+def main() -> None:
+    """s3prl's run_downstream.py, by its own command line.
+
+    Raises:
+        UserError: s3prl, or what it imports, is not here.
+    """
+    try:
+        from s3prl import hub, run_downstream
+    except ImportError as error:
+        raise UserError(f"this needs s3prl in an environment of its own: see docs/s3prl.md ({error})") from error
+    hub.cpc_speech = cpc_speech
+    run_downstream.main()
+
+
+if __name__ == "__main__":
+    run(main)

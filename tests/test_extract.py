@@ -142,16 +142,17 @@ def test_segments_are_stretches_of_recordings(exp: Path, data: Path, tmp_path: P
     assert list(read_table(out / "wav.scp")) == ["ann-1", "bob-2", "eve-2"]
 
 
-def test_depth_is_a_layer_of_the_context(exp: Path, data: Path, tmp_path: Path) -> None:
-    found = dict(read_float_matrices(run(exp, data, tmp_path / "out", "--depth", "1") / "feats.scp"))
+def test_c1_is_the_contexts_first_layer(exp: Path, data: Path, tmp_path: Path) -> None:
+    found = dict(read_float_matrices(run(exp, data, tmp_path / "out", "--layer", "c1") / "feats.scp"))
     model = build_model(SMALL)
     z = model.encoder(torch.from_numpy(sound("ann-1", 16000).astype(np.float32) / 32768)[None])
     single = torch.nn.GRU(16, 8, batch_first=True)
     state = model.context.state_dict()
     single.load_state_dict({name: state[f"rnn.{name}"] for name in single.state_dict()})
     np.testing.assert_allclose(found["ann-1"], single(z)[0][0].detach().numpy(), rtol=0, atol=1e-5)
-    with pytest.raises(UserError, match="layers 1 to 2, so no --depth 3"):
-        run(exp, data, tmp_path / "other", "--depth", "3")
+    with pytest.raises(UserError, match="layer 'c3': the network has z, c, both, c1, c2"):
+        run(exp, data, tmp_path / "other", "--layer", "c3")
+    assert not (tmp_path / "other").exists()
 
 
 def test_folders_and_files_as_arrays(exp: Path, data: Path, tmp_path: Path, small_pools: None) -> None:
@@ -191,7 +192,7 @@ def test_lhotse_finds_nothing_wrong(exp: Path, data: Path, tmp_path: Path) -> No
 
 
 def test_statistics_are_kaldis(exp: Path, data: Path, tmp_path: Path) -> None:
-    out = run(exp, data, tmp_path / "out", "--cmvn", "speaker")
+    out = run(exp, data, tmp_path / "out", "--cmvn")
     frames = dict(read_float_matrices(out / "feats.scp"))
     stats = dict(kaldiio.load_scp(str(out / "cmvn.scp")).items())
     assert list(stats) == ["ann", "bob", "eve"]
@@ -303,9 +304,9 @@ def test_what_is_done_is_not_done_again(exp: Path, data: Path, tmp_path: Path, m
     out = run(exp, data, tmp_path / "out")
     before = (out / "feats.ark").stat().st_mtime_ns
     monkeypatch.setattr(pools, "_decode", lambda *_: pytest.fail("decoded again"))
-    run(exp, data, out, "--cmvn", "utterance")  # what is joined may change
+    run(exp, data, out, "--cmvn")  # what is joined may change
     assert (out / "feats.ark").stat().st_mtime_ns == before
-    assert list(read_table(out / "cmvn.scp")) == sorted(LENGTHS)
+    assert list(read_table(out / "cmvn.scp")) == ["ann", "bob", "eve"]
 
 
 @pytest.fixture

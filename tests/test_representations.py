@@ -164,7 +164,7 @@ def test_nothing_is_recorded_for_a_gradient(model: CPC) -> None:
 @pytest.mark.parametrize("n", [0, 1, 159])
 def test_less_than_a_frame_has_none(model: CPC, n: int) -> None:
     z = CPCFrames("z", model, "z")
-    all_of_them: list[Representation] = [MFCC(), MFCC(deltas=True), CPCFrames("c", model), z]
+    all_of_them: list[Representation] = [MFCC(), MFCC(deltas=True), LogMel(), CPCFrames("c", model), z]
     all_of_them.append(CPCFrames("windows", model, window_samples=1600))
     for representation in all_of_them:
         before, none, after = representation([noise(1600), noise(n), noise(800)])

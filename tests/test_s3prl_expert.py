@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from cpc_speech.config import Config
 from cpc_speech.errors import UserError
 from cpc_speech.model import CPC
 from cpc_speech.representations import CPCFrames
-from cpc_speech.s3prl_expert import UpstreamExpert, cpc_speech
+from cpc_speech.s3prl_expert import UpstreamExpert, cpc_speech, main
 
 
 @pytest.fixture
@@ -61,3 +63,17 @@ def test_both_parts_can_be_trained_on(exp: Path) -> None:
 def test_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file or folder"):
         UpstreamExpert(str(tmp_path / "nothing"))
+
+
+def test_run_downstream_finds_it_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, found = SimpleNamespace(), []
+    run_downstream = SimpleNamespace(main=lambda: found.append(hub.cpc_speech))
+    monkeypatch.setitem(sys.modules, "s3prl", SimpleNamespace(hub=hub, run_downstream=run_downstream))
+    main()
+    assert found == [cpc_speech]
+
+
+def test_without_s3prl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3prl", None)
+    with pytest.raises(UserError, match="docs/s3prl.md"):
+        main()
