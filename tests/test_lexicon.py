@@ -76,7 +76,6 @@ def test_all_of_a_lexicon(tmp_path):
     assert len(whole) > 100_000 and whole["read"] == [("R", "EH", "D"), ("R", "IY", "D")]
 
 
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
