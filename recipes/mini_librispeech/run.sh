@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real speech on two CPU cores, in a few hours: any folder in LibriSpeech's layout, two CPC models
+# Real speech on two CPU cores, overnight (in a few hours without --ablations): any folder in LibriSpeech's layout, two CPC models
 # (negatives of mixed speakers, and of the same speaker), the table.
 #
 # Usage: ./run.sh [--corpus DIR] [--option value ...]
