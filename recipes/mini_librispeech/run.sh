@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Real speech on two CPU cores, overnight (in a few hours without --ablations): any folder in LibriSpeech's layout, two CPC models
-# (negatives of mixed speakers, and of the same speaker), the table.
+# Real speech on two CPU cores, overnight (a few hours with --ablations ''): any folder in LibriSpeech's layout, two CPC
+# models (negatives of mixed speakers, and of the same speaker), the paper's tables and figures.
 #
 # Usage: ./run.sh [--corpus DIR] [--option value ...]
 
