@@ -64,6 +64,14 @@ class ErrorRate:
         return Score(self.utterances, self.errors, self.lengths)
 
 
+def errors_of(said: Mapping[str, Sequence[str]], recognised: Mapping[str, Sequence[str]]) -> ErrorRate:
+    """The errors in all utterances recognised, in their order."""
+    errors = ErrorRate()
+    for utterance, units in recognised.items():
+        errors.add(utterance, said[utterance], units)
+    return errors
+
+
 def save_error_rate(path: Path, errors: ErrorRate, facts: Mapping[str, Any], unit: str = "phones") -> None:
     """Write facts about a recogniser, its rate (``per`` of phones, ``wer`` of words) and interval, and the counts they
     come from."""

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from cpc_speech import checkpoint
 from cpc_speech.datadir import write_table
-from cpc_speech.error_rate import ErrorRate, save_error_rate
+from cpc_speech.error_rate import ErrorRate, errors_of, save_error_rate
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import write_float_matrices
@@ -85,10 +85,10 @@ def main(argv: list[str] | None = None) -> None:
     started = time.monotonic()
     set_up("fp32")
     model, facts = train(settings, exp, features, transcripts)
-    errors, recognised = evaluate(model, features, transcripts, "test")
+    errors, recognised, scores = evaluate(model, features, transcripts, "test")
+    scores |= outputs(model, features, transcripts, "dev")
     write_table(exp / "hyp", {utterance: " ".join(phones) for utterance, phones in recognised.items()})
     write_table(exp / "ref", {utterance: " ".join(transcripts.phones[utterance]) for utterance in recognised})
-    scores = {**outputs(model, features, transcripts, "dev"), **outputs(model, features, transcripts, "test")}
     matrices = ((utterance, scores[utterance].numpy()) for utterance in sorted(scores))
     write_float_matrices(exp / "scores.ark", exp / "scores.scp", matrices)
     log.info("%s: phone error rate %.2f %%", feats, errors.rate)
@@ -154,7 +154,7 @@ def train(
             update += 1
             progress.update()
             if update % settings.dev_every == 0 or update == settings.updates:
-                dev.append(evaluate(model, features, transcripts, "dev")[0].rate)
+                dev.append(evaluate(model, features, transcripts, "dev").errors.rate)
                 if int(np.argmin(dev)) == len(dev) - 1:  # a tie is no improvement
                     best = copy.deepcopy(model.state_dict())
                 progress.set_postfix_str(f"gradient norm {norm:.3f}, dev PER {dev[-1]:.1f} %, best {min(dev):.1f} %")
@@ -181,16 +181,22 @@ def check_room(features: Features, transcripts: Transcripts, stride: int) -> Non
         )
 
 
-def evaluate(
-    model: Recogniser, features: Features, transcripts: Transcripts, split: str
-) -> tuple[ErrorRate, dict[str, list[str]]]:
-    """The errors in a split, its utterances in order, and the phones recognised in each of them."""
-    errors, recognised = ErrorRate(), {}
+class Evaluation(NamedTuple):
+    """Of the utterances of a split, in its order."""
+
+    errors: ErrorRate
+    recognised: dict[str, list[str]]  # phones
+    scores: dict[str, Tensor]  # see ``outputs``
+
+
+def evaluate(model: Recogniser, features: Features, transcripts: Transcripts, split: str) -> Evaluation:
+    """What the recogniser makes of a split."""
     scores = outputs(model, features, transcripts, split)
-    for utterance in transcripts.splits[split]:
-        recognised[utterance] = [transcripts.symbols[number - 1] for number in best_path(scores[utterance])]
-        errors.add(utterance, transcripts.phones[utterance], recognised[utterance])
-    return errors, recognised
+    recognised = {
+        utterance: [transcripts.symbols[number - 1] for number in best_path(scores[utterance])]
+        for utterance in transcripts.splits[split]
+    }
+    return Evaluation(errors_of(transcripts.phones, recognised), recognised, scores)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from cpc_speech.datadir import read_list, read_table, write_table
-from cpc_speech.error_rate import ErrorRate, save_error_rate
+from cpc_speech.error_rate import errors_of, save_error_rate
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.kaldi import read_float_matrices
 from cpc_speech.provenance import provenance
@@ -186,14 +186,6 @@ class Decoder:
             words[utterance] = [vocabulary[number - 1] for number in numbers]
             phones[utterance] = [self.symbols[label - 1] for label in labels]
         return words, phones
-
-
-def errors_of(said: Sequences, recognised: Sequences) -> ErrorRate:
-    """The errors in all utterances recognised."""
-    errors = ErrorRate()
-    for utterance, units in recognised.items():
-        errors.add(utterance, said[utterance], units)
-    return errors
 
 
 if __name__ == "__main__":

@@ -89,11 +89,11 @@ def test_the_state_that_is_tested_is_devs_best(data: Path, tmp_path: Path, monke
 
     def evaluate(model: Any, features: Any, transcripts: Any, split: str) -> Any:
         seen.append((split, model.convolution.weight.detach().clone()))
-        errors, recognised = real(model, features, transcripts, split)
+        found = real(model, features, transcripts, split)
         if split == "dev":
             rate = next(rates)
-            monkeypatch.setattr(type(errors), "rate", property(lambda self: rate))
-        return errors, recognised
+            monkeypatch.setattr(type(found.errors), "rate", property(lambda self: rate))
+        return found
 
     monkeypatch.setattr(module, "evaluate", evaluate)
     found = recognise(data, tmp_path / "exp", *SMALL, "--dev-every", "3")
