@@ -62,7 +62,7 @@ class Ablation:
     @property
     def row(self) -> str:
         """The row's name, with what of the audio was heard."""
-        return self.paper_row + test_heard(self.config)
+        return model_name(self.config)
 
     @property
     def state(self) -> str:
@@ -95,6 +95,11 @@ def row_name(config: Config) -> str:
     if config.window_samples != _WINDOW:
         parts.append(f"windows of {config.window_samples:,} samples")
     return ", ".join(parts)
+
+
+def model_name(config: Config) -> str:
+    """What the model is called, with what of the audio was heard."""
+    return row_name(config) + test_heard(config)
 
 
 def ablations(exp: Path) -> list[Ablation]:

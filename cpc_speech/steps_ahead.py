@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cpc_speech.ablation_report import Ablation
+from cpc_speech.ablation_report import model_name
 from cpc_speech.checkpoint import load_experiment
 from cpc_speech.datadir import read_list
 from cpc_speech.errors import UserError, run
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     measured = measure(model.to(alone().device), windows, args.minibatches)
     log.info("%s: top-1 %s %%", args.exp, ", ".join(f"{value:.1f}" for value in measured["top1"]))
     facts = {
-        "row": Ablation(args.exp.name, args.exp, config, None, {}).row, "steps": config.steps,
+        "row": model_name(config), "steps": config.steps,
         "split": "test", "windows": windows.sampler.windows, "window_samples": WINDOW_SAMPLES,
         "minibatches": args.minibatches, "window_seed": SEED, "updates": updates, "seed": config.seed,
         "config": dataclasses.asdict(config),

@@ -19,8 +19,8 @@ from typing import Any
 
 import figures
 
-from cpc_speech.ablation_report import Ablation
-from cpc_speech.config import Config, load_config
+from cpc_speech.ablation_report import model_name
+from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.metrics import read_metrics
 
@@ -96,18 +96,13 @@ def information(models: Sequence[dict[str, Any]], names: Sequence[str]) -> Any:
     return figure
 
 
-def row(exp: Path, config: Config) -> str:
-    """What a model is called in Table 2."""
-    return Ablation(exp.name, exp, config, None, {}).row
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+", metavar="EXP")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="the figures go here")
     args = parser.parse_args(argv)
     experiments = [figures.experiment(exp, args.to) for exp in args.models]
-    rows = [row(exp, load_config([exp / "config.yaml"])) for exp in args.models]
+    rows = [model_name(load_config([exp / "config.yaml"])) for exp in args.models]
     names = figures.distinct(rows, experiments)
     figures.publish(
         learning_curves(args.models, names), args.to, "learning_curves", title="Learning curves",
