@@ -21,6 +21,24 @@ _BATCH_SECONDS = 240  # of audio, padding included: what one call of a represent
 _POOL_FRAMES = 1 << 18  # frames shuffled together: 128 MiB of 256-dimensional float16
 
 
+class Moments:
+    """Mean and standard deviation of frames (T, dim) that come one matrix after the other."""
+
+    def __init__(self, dim: int) -> None:
+        self._count, self._total, self._squares = 0, np.zeros(dim), np.zeros(dim)
+
+    def add(self, frames: np.ndarray) -> None:
+        x = frames.astype(np.float64)
+        self._count, self._total = self._count + len(x), self._total + x.sum(0)
+        self._squares = self._squares + (x * x).sum(0)
+
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
+        """Two of (dim,) float32; a value that never changes has the deviation 1, so that it stays 0 when divided."""
+        mean = self._total / self._count
+        variance = self._squares / self._count - mean**2
+        return mean.astype(np.float32), np.sqrt(np.where(variance > 1e-12, variance, 1)).astype(np.float32)
+
+
 class FeatureStore:
     """The frames of ``utterances`` in one memory-mapped file; row range of utterance i: ``self.rows(i)``."""
 
@@ -58,13 +76,10 @@ class FeatureStore:
 
     def standardise(self, utterances: Sequence[int]) -> None:
         """Take mean and standard deviation over these utterances' frames; what is read is normalised by them."""
-        count, total, squares = 0, np.zeros(self.dim), np.zeros(self.dim)
+        moments = Moments(self.dim)
         for i in utterances:
-            x = self._matrix[self.rows(i)].astype(np.float64)
-            count, total, squares = count + len(x), total + x.sum(0), squares + (x * x).sum(0)
-        self.mean = (total / count).astype(np.float32)
-        variance = np.maximum(squares / count - (total / count) ** 2, 0)
-        self.std = np.sqrt(np.where(variance > 1e-12, variance, 1)).astype(np.float32)  # a constant stays 0
+            moments.add(self._matrix[self.rows(i)])
+        self.mean, self.std = moments.mean_and_std()
 
     def __getitem__(self, i: int) -> Tensor:
         """Standardised frames of utterance i: (T, D) float32."""

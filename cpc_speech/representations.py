@@ -6,7 +6,7 @@ A representation maps a batch of waveforms to frames, one per ``HOP`` samples: u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -44,7 +44,7 @@ class MFCC:
         self.name, self.dim = ("mfcc39", 39) if deltas else ("mfcc", 13)
 
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        return [self._mfcc(waveform) if len(waveform) >= HOP else torch.empty(0, self.dim) for waveform in waveforms]
+        return _of_each(self._mfcc, waveforms, self.dim)
 
     def _mfcc(self, waveform: Tensor) -> Tensor:
         cepstra = _by_kaldi("mfcc", waveform, num_ceps=13)
@@ -61,10 +61,12 @@ class LogMel:
     name, hop, dim = "fbank", HOP, 80
 
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        return [
-            _by_kaldi("fbank", waveform, num_mel_bins=self.dim) if len(waveform) >= HOP else torch.empty(0, self.dim)
-            for waveform in waveforms
-        ]
+        return _of_each(lambda waveform: _by_kaldi("fbank", waveform, num_mel_bins=self.dim), waveforms, self.dim)
+
+
+def _of_each(compute: Callable[[Tensor], Tensor], waveforms: Sequence[Tensor], dim: int) -> list[Tensor]:
+    """What is computed of each waveform; of one that is shorter than a frame, none."""
+    return [compute(waveform) if len(waveform) >= HOP else torch.empty(0, dim) for waveform in waveforms]
 
 
 def _by_kaldi(function: str, waveform: Tensor, **options: int) -> Tensor:

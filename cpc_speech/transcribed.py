@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from cpc_speech.datadir import read_list, read_table
 from cpc_speech.errors import UserError
+from cpc_speech.features import Moments
 from cpc_speech.kaldi import read_float_matrices
 from cpc_speech.tasks import SPLITS
 
@@ -89,14 +90,14 @@ class Features:
         self.frames: dict[str, int] = {}
         train = set(splits["train"])
         everything = sorted(sum(splits.values(), []))
-        count, dim = 0, -1
-        total = squares = np.zeros(0)
+        moments: Moments | None = None
+        dim = -1
         progress = tqdm(total=len(everything), unit="utt", desc="features", dynamic_ncols=True)
         with progress:
             for utterance, matrix in read_float_matrices(scp, everything):
-                if dim < 0:
+                if moments is None:
                     dim = matrix.shape[1]
-                    total, squares = np.zeros(dim), np.zeros(dim)
+                    moments = Moments(dim)
                 if not matrix.size or matrix.shape[1] != dim or not np.isfinite(matrix).all():
                     raise UserError(
                         f"{scp}: {utterance} has {len(matrix)} frames of {matrix.shape[1]} values, where finite ones "
@@ -104,12 +105,10 @@ class Features:
                     )
                 self.frames[utterance] = len(matrix)
                 if utterance in train:
-                    x = matrix.astype(np.float64)
-                    count, total, squares = count + len(x), total + x.sum(0), squares + (x * x).sum(0)
+                    moments.add(matrix)
                 progress.update()
-        variance = squares / count - (total / count) ** 2
-        self.mean = (total / count).astype(np.float32)
-        self.std = np.sqrt(np.where(variance > 1e-12, variance, 1)).astype(np.float32)  # a constant stays 0
+        assert moments  # no split is empty
+        self.mean, self.std = moments.mean_and_std()
 
     def read(self, minibatches: Sequence[Sequence[str]]) -> Iterator[tuple[list[str], list[np.ndarray]]]:
         """Yield the utterances and features of one minibatch after the other."""
