@@ -1,7 +1,7 @@
 """Train and probe what is missing of Table 2: each row of it is a configuration, with each of the seeds.
 
     python local/ablations.py --conf conf ../shared/conf/ablations --base conf/cpc.yaml --data data/mini --exp exp \
-        --rows "mixed_speaker same_speaker steps_2" --seeds 1,2,3 --set updates=20000
+        --rows "mixed_speaker same_speaker@1,2,3 steps_2" --seeds 1 --set updates=20000
 
 A row is a file <row>.yaml of the first folder of --conf that has it, and holds what differs from --base. Its
 experiment is exp/ablations/<row>.seed<S>, a link to exp/<row> where stage 4 has trained the very same model to the end
@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import datetime
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -73,26 +74,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--base", type=Path, required=True, help="the configuration that rows differ from")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--exp", type=Path, required=True, help="the folder of the experiments")
-    parser.add_argument("--rows", required=True, help='as "mixed_speaker steps_2"')
-    parser.add_argument("--seeds", default="1", help="as 1,2,3")
+    parser.add_argument("--rows", required=True, help='as "mixed_speaker@1,2,3 steps_2"')
+    parser.add_argument("--seeds", default="1", help="as 1,2,3: of rows that have none of their own")
     parser.add_argument("--probe-seeds", default="1", help="as 1,2,3: each probe is fitted with each of them")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="run N at a time, each on a GPU of its own")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="over all configurations")
     parser.add_argument("--layer", choices=("c", "z"), default="c", help="what is probed; Table 2 is of c")
     args = parser.parse_args(argv)
 
-    files = {row: row_file(row, args.conf) for row in args.rows.split()}
-    seeds, probe_seeds = read_seeds(args.seeds), read_seeds(args.probe_seeds)
+    wanted = read_rows(args.rows, args.seeds)
+    files = {row: row_file(row, args.conf) for row, _ in wanted}
+    probe_seeds = read_seeds(args.probe_seeds)
     places = gpus(args.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     with alone(args.exp / "ablations") as lock:
         runs = []
-        for seed in seeds:  # all rows with the first seed first: the table is soon complete
-            for row, file in files.items():
-                configs, overrides = [args.base, file], [*args.set, f"seed={seed}"]
-                exp = place(args.exp, row, load_config(configs, overrides))
-                one = Run(exp.name, exp, exp.parent / "log" / f"{exp.name}.log")
-                one.missing.extend(missing(exp, args.data, configs, overrides, args.layer, probe_seeds))
-                runs.append(one)
+        for row, seed in wanted:
+            configs, overrides = [args.base, files[row]], [*args.set, f"seed={seed}"]
+            exp = place(args.exp, row, load_config(configs, overrides))
+            one = Run(exp.name, exp, exp.parent / "log" / f"{exp.name}.log")
+            one.missing.extend(missing(exp, args.data, configs, overrides, args.layer, probe_seeds))
+            runs.append(one)
         todo = [one for one in runs if one.missing]
         log.info("%d experiments, %d of them done before", len(runs), len(runs) - len(todo))
         failed = drive(todo, places, lock)
@@ -101,6 +102,19 @@ def main(argv: list[str] | None = None) -> None:
             f"{len(failed)} of {len(runs)} experiments failed; the others are done. Once it is mended, run the same "
             "command again:\n" + "\n".join(failed)
         )
+
+
+def read_rows(text: str, seeds: str) -> list[tuple[str, int]]:
+    """Rows and seeds of ``--rows`` and ``--seeds``, each pair once; all rows with their first seed before any with its
+    second, so that the table is soon complete.
+    """
+    asked: dict[str, list[int]] = {}
+    for word in text.split():
+        row, _, own = word.partition("@")
+        asked.setdefault(row, []).extend(read_seeds(own or seeds))
+    pairs = {row: list(dict.fromkeys(numbers)) for row, numbers in asked.items()}
+    rounds = itertools.zip_longest(*([(row, number) for number in numbers] for row, numbers in pairs.items()))
+    return [pair for one in rounds for pair in one if pair]
 
 
 def row_file(row: str, folders: Sequence[Path]) -> Path:

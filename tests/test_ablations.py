@@ -171,6 +171,15 @@ def test_every_row_with_every_seed_once(driver: Driver) -> None:
     assert driver.calls() == ["train steps_8.seed1", "probe steps_8.seed1"]
 
 
+def test_rows_with_seeds_of_their_own(driver: Driver) -> None:
+    """What the rest is not repeated with; every row's first seed comes before anyone's second."""
+    status, said = driver("mixed@4,5 steps_2 steps_8 mixed@5,6", "--seeds", "1,3")
+    assert status == 0, said
+    first = ["mixed.seed4", "steps_2.seed1", "steps_8.seed1"]
+    names = [*first, "mixed.seed5", "steps_2.seed3", "steps_8.seed3", "mixed.seed6"]
+    assert driver.calls() == [f"{step} {name}" for name in names for step in ("train", "probe")]
+
+
 def test_a_failure_stops_nothing_else_and_is_told_at_the_end(driver: Driver) -> None:
     driver.plan(train__mixed_seed1="fail", probe__steps_2_seed1="fail")
     status, said = driver("mixed steps_2 steps_8")

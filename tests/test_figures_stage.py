@@ -108,6 +108,9 @@ def test_models_of_figure_3(stage: Stage) -> None:
     assert stage("--steps-ahead-of", "same_speaker current_sequence").returncode == 0
     computed, drawn = stage.calls()
     assert computed[:2] == [f"{STEPS}same_speaker", f"{STEPS}ablations/current_sequence.seed3"]
+    stage.leave("exp/ablations/.done.6.steps_20.seed7", "exp/ablations/steps_20.seed7/train.json")
+    assert stage("--ablations", "steps_20@7,3").returncode == 0
+    assert stage.calls()[0] == [f"{STEPS}ablations/steps_20.seed7"], "the row's own first seed"
     assert drawn["plot_training"][:3] == [
         "exp/mixed_speaker",
         "exp/same_speaker",

@@ -30,7 +30,7 @@ probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden l
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 ablations='table_2 steps_20'  # what stage 6 trains: the nine rows of Table 2, "table_2"; others, as "steps_20
                   # same_speaker_excl", files of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
-seeds=            # of the ablations, as 1,2,3; default: --seed
+seeds=            # of ablations that name none of their own, as "same_speaker@2,3" does; default: --seed
 steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or of --ablations; default: steps_20 where
                   # it is one of these, else --models
 finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers

@@ -1,14 +1,33 @@
 # shellcheck shell=bash disable=SC2034,SC2086,SC2154  # options and marks belong to others; some are lists of words
-# Stage 6: the rows of Table 2, --ablations with each of --seeds. Sourced by pipeline.sh.
+# Stage 6: the rows of Table 2, --ablations, each with its own seeds or with --seeds. Sourced by pipeline.sh.
 
 does[6]='ablations: steps ahead, negatives' leaves[6]='exp/ablations/<row>.seed<S>/'
 
 table_2='steps_2 steps_4 steps_8 mixed_speaker steps_16'
 table_2+=' same_speaker mixed_speaker_excl same_speaker_excl current_sequence'
 
-# Each once; table_2 may be followed by more.
-ablation_rows() { printf '%s\n' ${ablations/#table_2/$table_2} | awk '!seen[$0]++' | paste -s -d ' '; }
-ablation_seeds() { printf '%s' "${seeds:-$seed}" | tr , ' '; }
+# --ablations, a line each: a row, or row@2,3 with seeds of its own.
+ablation_words() {
+  local word row
+  for word in $ablations; do
+    if [[ $word != table_2 && $word != table_2@* ]]; then echo "$word"; continue; fi
+    for row in $table_2; do echo "$row${word#table_2}"; done
+  done
+}
+
+# The rows' names, each once.
+ablation_rows() { ablation_words | cut -d @ -f 1 | awk '!seen[$0]++' | paste -s -d ' '; }
+
+# What is to be trained, each once: a line "row seed".
+ablation_runs() {
+  local word own number
+  for word in $(ablation_words); do
+    own=
+    [[ $word != *@* ]] || own=${word#*@}
+    : "${own:=${seeds:-$seed}}"
+    for number in ${own//,/ }; do echo "${word%%@*} $number"; done
+  done | awk '!seen[$0]++'
+}
 
 # row_file ROW: its configuration, the recipe's own before the one that all recipes share; nothing where there is none.
 row_file() {
@@ -35,22 +54,20 @@ stage_6() {
     [ -n "$(row_file "$row")" ] || die "--ablations $row: there is no $row.yaml in $recipe/conf or" \
       "$shared/conf/ablations; write it, with what differs from cpc.yaml, or choose of what is there"
   done
-  for number in $(ablation_seeds); do
-    for row in $(ablation_rows); do
-      ablation "$row" "$number"
-      unfinished "exp/ablations/.done.6.$part" || continue
-      # What stage 4 has trained is only linked to, and stays.
-      [ -L "exp/ablations/$part" ] || set_aside "exp/ablations/$part"
-      todo+=("$row $number")
-    done
-  done
+  while read -r row number; do
+    ablation "$row" "$number"
+    unfinished "exp/ablations/.done.6.$part" || continue
+    # What stage 4 has trained is only linked to, and stays.
+    [ -L "exp/ablations/$part" ] || set_aside "exp/ablations/$part"
+    todo+=("$row $number")
+  done < <(ablation_runs)
   part=
   if [ ${#todo[@]} = 0 ]; then return 0; fi
   # One command for all, so that it may run several at a time; it knows by itself what is done.
   # shellcheck disable=SC2046
   run $train_cmd python "$root/local/ablations.py" --conf "$recipe/conf" "$shared/conf/ablations" \
-    --base "$recipe/conf/cpc.yaml" --data "data/$set" --exp exp --rows "$(ablation_rows)" \
-    --seeds "$(ablation_seeds)" --probe-seeds "$(seeds_of_probes)" $( ((${ngpu:-1} < 2)) || echo --gpus "$ngpu") \
+    --base "$recipe/conf/cpc.yaml" --data "data/$set" --exp exp --rows "$(ablation_words)" \
+    --seeds "${seeds:-$seed}" --probe-seeds "$(seeds_of_probes)" $( ((${ngpu:-1} < 2)) || echo --gpus "$ngpu") \
     --set pretrain_on="$pretrain_on" $overrides
   for row in "${todo[@]}"; do
     ablation $row
@@ -61,9 +78,7 @@ stage_6() {
 
 need_ablations() {
   local row number
-  for number in $(ablation_seeds); do
-    for row in $(ablation_rows); do need 6 "exp/ablations/.done.6.$row.seed$number"; done
-  done
+  while read -r row number; do need 6 "exp/ablations/.done.6.$row.seed$number"; done < <(ablation_runs)
 }
 
 # What stages 4 and 6 will train, a name each; what is a model of both is trained once.
@@ -71,10 +86,8 @@ to_train() {
   local row number
   {
     printf '%s\n' $models
-    [ -n "${data-}" ] || ((stop_stage < 6)) || for number in $(ablation_seeds); do
-      for row in $(ablation_rows); do
-        if [ "$number" = "$seed" ]; then echo "$row"; else echo "$row.seed$number"; fi
-      done
-    done
+    [ -n "${data-}" ] || ((stop_stage < 6)) || while read -r row number; do
+      if [ "$number" = "$seed" ]; then echo "$row"; else echo "$row.seed$number"; fi
+    done < <(ablation_runs)
   } | awk '!seen[$0]++'
 }

@@ -26,7 +26,7 @@ training_models() {
 # trained NAME: sets folder to that of a model of stage 4, or of a row of stage 6 with its first seed.
 trained() {
   local row
-  row=$1.seed$(ablation_seeds | cut -d ' ' -f 1)
+  row=$1.seed$(ablation_runs | awk -v row="$1" '$1 == row && !seen++ { print $2 }')
   if has_word "$models" "$1" || [ -e "exp/$1/.done.4" ]; then
     folder=exp/$1
     need 4 "$folder"/{.done.4,train.json}
