@@ -399,7 +399,7 @@ def test_other_options_are_refused(exp: Path, data: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="utt2spk: ann-1 is not in wav.scp"):
         run(exp, data, out)
     (data / "utt2spk").unlink()
-    with pytest.raises(UserError, match="utterances was"):
+    with pytest.raises(UserError, match=r"holds other features \(other utterances\); take another OUT"):
         run(exp, data, out)
     with pytest.raises(UserError, match="another folder"):
         run(exp, data, data)
