@@ -191,6 +191,19 @@ def test_lhotse_finds_nothing_wrong(exp: Path, data: Path, tmp_path: Path) -> No
     assert cuts["zoe-a"].load_audio().shape[1] == round(0.655 * 16000)
 
 
+def test_lhotse_finds_audio_from_anywhere(
+    exp: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kaldi's paths are read from where one stands; a manifest is read from elsewhere."""
+    lhotse = pytest.importorskip("lhotse")
+    monkeypatch.chdir(data)
+    write_table(data / "wav.scp", {name: f"wav/{name}.flac" for name in LENGTHS})
+    out = run(exp, data, tmp_path / "out", "--format", "lhotse")
+    monkeypatch.chdir(tmp_path)
+    for cut in lhotse.CutSet.from_file(out / "cuts.jsonl.gz"):
+        assert cut.load_audio().shape == (1, LENGTHS[cut.id])
+
+
 def test_statistics_are_kaldis(exp: Path, data: Path, tmp_path: Path) -> None:
     out = run(exp, data, tmp_path / "out", "--cmvn")
     frames = dict(read_float_matrices(out / "feats.scp"))
@@ -386,7 +399,7 @@ def test_other_options_are_refused(exp: Path, data: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="utt2spk: ann-1 is not in wav.scp"):
         run(exp, data, out)
     (data / "utt2spk").unlink()
-    with pytest.raises(UserError, match="utterances was"):
+    with pytest.raises(UserError, match=r"holds other features \(other utterances\); take another OUT"):
         run(exp, data, out)
     with pytest.raises(UserError, match="another folder"):
         run(exp, data, data)
