@@ -153,10 +153,18 @@ def settle(out: Path, options: Options, model: str) -> None:
     """Write ``out/extract.json``, or check that what is in ``out`` was made with the same options.
 
     Raises:
-        UserError: it was not; every difference is named.
+        UserError: it was not, and every difference is named; or ``out`` holds somebody else's files.
     """
     path, now = out / "extract.json", dataclasses.asdict(options)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; name the folder that features are written to behind what is read")
+    held = sorted(other.name for other in out.iterdir()) if out.exists() else []  # before another job may write path
     if not path.exists():
+        if strange := [name for name in held if not name.startswith(f"{path.name}.tmp.")]:
+            raise UserError(
+                f"{out}: holds other files than features of this command ({', '.join(strange[:3])}"
+                f"{', ...' if len(strange) > 3 else ''}); name an OUT that is not there yet, or is empty"
+            )
         with atomic_write(path) as file:
             json.dump({"model": model, **now}, file, indent=2)
             file.write("\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -181,6 +182,23 @@ def test_other_options_are_refused(exp: Path, data: Path, tmp_path: Path) -> Non
         run(exp, data, out)
     with pytest.raises(UserError, match="another folder"):
         run(exp, data, data)
+
+
+def test_what_is_others_is_left_alone(exp: Path, data: Path, tmp_path: Path) -> None:
+    """OUT forgotten, the last of what is to be read is taken for it."""
+    own = tmp_path / "own"
+    shutil.copytree(data, own)
+    (own / "segments").write_text("a ann-1 0 1\n")
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"own: holds other files .*\(segments, text, utt2spk, ...\); name an OUT that"):
+        run(exp, data, own)
+    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
+    with pytest.raises(UserError, match="eve-1.flac: is a file; name the folder"):
+        run(exp, data / "wav" / "ann-1.flac", data / "wav" / "eve-1.flac")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "extract.json.tmp.12").touch()  # another job's, which is just writing it
+    assert_frames(dict(read_float_matrices(run(exp, data, empty) / "feats.scp")))
 
 
 def test_a_full_disk_is_no_end(exp: Path, data: Path, tmp_path: Path, small_pools: None) -> None:
