@@ -42,8 +42,8 @@ def find_audio(folder: Path) -> tuple[Found, list[str]]:
             if path.suffix.lower() not in SUFFIXES or name.startswith("."):
                 continue
             parts = path.relative_to(folder).with_suffix("").parts
-            utterance, speaker = (re.sub(r"\s+", "-", part) for part in ("-".join(parts), parts[0]))
-            if "\n" in str(path) or not str(path).isprintable():
+            utterance, speaker = without_spaces("-".join(parts)), without_spaces(parts[0])
+            if not str(path).isprintable():
                 problems.append(f"{str(path)!r}: unprintable characters in the name; rename it")
             elif utterance in found:
                 other = found[utterance][0]
@@ -51,6 +51,11 @@ def find_audio(folder: Path) -> tuple[Found, list[str]]:
             else:
                 found[utterance] = (str(path), speaker)
     return found, problems
+
+
+def without_spaces(name: str) -> str:
+    """An id of Kaldi's tables, where a space would end it."""
+    return re.sub(r"\s+", "-", name)
 
 
 def read_kaldi(folder: Path) -> tuple[Found, list[str]]:

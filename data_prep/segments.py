@@ -12,7 +12,7 @@ from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
 from data_prep.audio import AudioError, wav_path
 from data_prep.corpus import refuse
-from data_prep.folder import SUFFIXES, find_audio
+from data_prep.folder import SUFFIXES, find_audio, without_spaces
 
 
 class Segment(NamedTuple):
@@ -36,13 +36,16 @@ def read_segments(inputs: Sequence[Path]) -> list[Segment]:
     One folder with a wav.scp is a Kaldi data directory, whose ``segments`` and ``utt2spk`` are taken over where there
     are any. Of any other folder every audio file is an utterance with id and speaker as ``data_prep.folder`` makes
     them from the path; a file given by itself is an utterance and a speaker of its name, without what follows the
-    last dot.
+    last dot. Several data directories are not made one: Kaldi's utils/combine_data.sh does that.
 
     Raises:
         UserError: nothing there, or all that is wrong with it at once; the audio itself is not looked at.
     """
-    if len(inputs) == 1 and (inputs[0] / "wav.scp").exists():
-        segments, problems = _kaldi(inputs[0])
+    kaldi = [folder for folder in inputs if (folder / "wav.scp").exists()]
+    if kaldi and len(inputs) > 1:
+        raise UserError(f"{kaldi[0]}: is a Kaldi data directory, of which one is read at a time, and nothing beside it")
+    if kaldi:
+        segments, problems = _kaldi(kaldi[0])
     else:
         segments, problems = _files(inputs)
     place = ", ".join(map(str, inputs[:3])) + (", ..." if len(inputs) > 3 else "")
@@ -68,7 +71,7 @@ def _kaldi(folder: Path) -> tuple[list[Segment], list[str]]:
         problems.append(f"{folder / 'utt2spk'}: {utterance} is not in {'segments' if cut else 'wav.scp'}; remove it")
     segments = []
     for utterance, stretch in utterances.items():
-        recording, times = stretch.partition(" ")[0], _times(stretch)
+        recording, times = "".join(stretch.split()[:1]), _times(stretch)
         if not speakers.get(utterance):
             problems.append(f"{folder / 'utt2spk'}: {utterance} has no speaker; add it")
         elif times is None:
@@ -87,14 +90,16 @@ def _times(stretch: str) -> tuple[float, float] | None:
         start, end = map(float, fields)
     except ValueError:
         return None
-    return (start, end) if start >= 0 and math.isfinite(end) and (end > start or end == -1) else None
+    return (start, end) if 0 <= start < math.inf and math.isfinite(end) and (end > start or end == -1) else None
 
 
 def _files(inputs: Sequence[Path]) -> tuple[list[Segment], list[str]]:
     found: dict[str, Segment] = {}
     problems: list[str] = []
     for utterance, path, speaker in _found(inputs, problems):
-        if utterance in found:
+        if not path.isprintable():
+            problems.append(f"{path!r}: unprintable characters in the name; rename it")
+        elif utterance in found:
             other = found[utterance].entry
             problems.append(f"{path}: {other} gives the same id {utterance}; rename one of the two")
         else:
@@ -113,5 +118,5 @@ def _found(inputs: Sequence[Path], problems: list[str]) -> Iterator[tuple[str, s
             problems += wrong
             yield from ((utterance, *found) for utterance, found in below.items())
         else:
-            name = "-".join(place.stem.split())
+            name = without_spaces(place.stem)
             yield name, str(place), name

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,31 @@ def test_one_id_twice(tmp_path: Path) -> None:
         read_segments([first, second])
 
 
+@pytest.mark.parametrize("name", ["a\nb.wav", os.fsdecode(b"gr\xfc\xdfe.wav")])
+def test_names_that_no_table_can_hold(tmp_path: Path, name: str) -> None:
+    """Given by itself, or found in a folder; the second is no UTF-8."""
+    for given in (audio(tmp_path / "in" / name), tmp_path / "in"):
+        with pytest.raises(UserError, match="1 problem:\n.*unprintable characters in the name; rename"):
+            read_segments([given])
+
+
+def test_a_name_of_spaces_is_an_id(tmp_path: Path) -> None:
+    path = audio(tmp_path / "  .wav")
+    assert [segment.utterance for segment in read_segments([path])] == ["-"]
+    assert [segment.utterance for segment in read_segments([tmp_path])] == ["-"]
+
+
+def test_data_directories_are_not_joined(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "wav.scp").write_text(f"{name} /{name}.wav\n")
+    single = audio(tmp_path / "x.wav")
+    for inputs in (["a", "b"], ["a", "x.wav"], ["x.wav", "a"]):
+        with pytest.raises(UserError, match=f"{tmp_path}/a: is a Kaldi data directory, of which one is read at a time"):
+            read_segments([tmp_path / name for name in inputs])
+    assert len(read_segments([single])) == 1
+
+
 def test_a_kaldi_directory_without_speakers(tmp_path: Path) -> None:
     (tmp_path / "wav.scp").write_text("r1 /a/r1.wav\nr2 flac -c -d -s /a/r2.flac |\n")
     assert read_segments([tmp_path]) == [
@@ -53,7 +79,7 @@ def test_segments_of_a_kaldi_directory(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("times", ["0.5", "0.5 0.5", "2 1", "-1 1", "0 nan", "0 inf", "0 1 2", "a b"])
+@pytest.mark.parametrize("times", ["0.5", "0.5 0.5", "2 1", "-1 1", "0 nan", "0 inf", "inf -1", "0 1 2", "a b"])
 def test_times_that_are_none(tmp_path: Path, times: str) -> None:
     (tmp_path / "wav.scp").write_text("r1 /a/r1.wav\n")
     (tmp_path / "segments").write_text(f"u1 r1 {times}\n")
