@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,7 +20,7 @@ def iter_table(path: str | Path) -> Iterator[tuple[str, str]]:
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                key, _, value = line.decode().rstrip("\r\n").partition(" ")
+                key, value = key_and_rest(line.decode())
             except UnicodeDecodeError as error:
                 raise UserError(f"{path}:{number}: {line[:40]!r} is not UTF-8 text; write the file again") from error
             if not key:
@@ -29,8 +31,14 @@ def iter_table(path: str | Path) -> Iterator[tuple[str, str]]:
                 raise UserError(
                     f"{path}:{number}: {key} comes after {previous}; sort it: LC_ALL=C sort -o {path} {path}"
                 )
-            yield key, value.strip()
+            yield key, value
             previous = key
+
+
+def key_and_rest(line: str) -> tuple[str, str]:
+    """Part a line where Kaldi does, at the first run of ASCII's white space; what is at its end goes."""
+    key, *rest = re.split(r"\s+", line.rstrip(string.whitespace), maxsplit=1, flags=re.ASCII)
+    return key, "".join(rest)
 
 
 def read_table(path: str | Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from cpc_speech.datadir import key_and_rest
 from cpc_speech.errors import UserError, run
 from cpc_speech.kaldi import HOP, PHONE_CLASSES, read_int_vectors
 from cpc_speech.packed import DTYPE, SAMPLE_RATE
@@ -64,7 +65,7 @@ class DataDir:
             yield f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); write it again as UTF-8"
             return
         for number, line in enumerate(lines, 1):
-            key, _, value = line.partition(" ")
+            key, value = key_and_rest(line)
             if not key:
                 yield f"{path}:{number}: no id at the start of the line; remove the line or the blank"
             elif key in table:
@@ -72,7 +73,7 @@ class DataDir:
             else:
                 if key < previous:
                     yield f"{path}:{number}: {key} comes after {previous}; LC_ALL=C sort -o {path} {path}"
-                table[key], previous = value.strip(), key
+                table[key], previous = value, key
 
     def check_same_ids(self, name: str, allowed_missing: Iterable[str] = ()) -> Problems:
         """The keys of ``name`` are the utterances of utt2spk, but for ``allowed_missing``."""

@@ -61,6 +61,15 @@ def test_what_comes_out_is_a_kaldi_data_directory(exp: Path, data: Path, tmp_pat
     assert not [path for path in out.rglob("*") if ".tmp." in path.name]
 
 
+def test_tables_may_have_tabs(exp: Path, data: Path, tmp_path: Path) -> None:
+    for name in ("wav.scp", "utt2spk", "text"):
+        (data / name).write_text("".join(f"{key}\t{rest}\n" for key, rest in read_table(data / name).items()))
+    out = run(exp, data, tmp_path / "out")
+    assert read_table(out / "text") == {name: f"WORDS OF {name}" for name in LENGTHS}
+    assert (out / "spk2utt").read_text() == "ann ann-1 ann-2\nbob bob-1 bob-2\neve eve-1 eve-2\n"
+    assert_frames(dict(read_float_matrices(out / "feats.scp")))
+
+
 def test_segments_are_stretches_of_recordings(exp: Path, data: Path, tmp_path: Path, small_pools: None) -> None:
     """Also one of a long recording that is streamed, and one to the end."""
     (data / "text").unlink()

@@ -56,6 +56,12 @@ def test_valid(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         validate(data, stage)
 
 
+def test_tabs_part_as_spaces_do(data: Path) -> None:
+    for name in ("wav.scp", "utt2spk", "text"):
+        (data / name).write_text((data / name).read_text().replace(" ", "\t"))
+    validate(data, "audio")
+
+
 def remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
