@@ -50,11 +50,17 @@ class Stream:
         self._state: State | None = None
 
     def push(self, samples: Tensor | np.ndarray) -> Tensor:
-        """Samples (n,) in [−1, 1], n ≥ 0 → the frames (m, D) float32 that are complete with them."""
-        samples = torch.as_tensor(samples, dtype=torch.float32, device=self.device)
-        if samples.ndim != 1:
-            raise ValueError(f"samples (n,) of one channel are wanted, not {tuple(samples.shape)}")
-        self._waiting = torch.cat((self._waiting, samples))
+        """Samples (n,) in [−1, 1], n ≥ 0 → the frames (m, D) float32 that are complete with them.
+
+        Raises:
+            ValueError: they have another shape, or are whole numbers, whose scale is not known.
+        """
+        samples = torch.as_tensor(samples, device=self.device)
+        if samples.ndim != 1 or not samples.is_floating_point():
+            raise ValueError(
+                f"samples are (n,) of one channel in floats, not {tuple(samples.shape)} in {samples.dtype}"
+            )
+        self._waiting = torch.cat((self._waiting, samples.float()))
         return self._frames(len(self._waiting) // HOP - 1)
 
     def flush(self) -> Tensor:
