@@ -98,7 +98,7 @@ def test_numpy_and_wrong_shapes() -> None:
     with pytest.raises(ValueError, match="one channel"):
         stream.push(torch.zeros(2, 160))
     with pytest.raises(ValueError, match=r"in floats, not \(160,\) in torch.int16"):
-        stream.push(np.full(160, 20000, np.int16))
+        stream.push(torch.full((160,), 20000, dtype=torch.int16).numpy())
     assert len(stream.push(noise(160).double().numpy())) == 1  # and nothing of these was taken
     with pytest.raises(ValueError, match="window_samples"):
         Stream(CPCFrames("x", network(), window_samples=1600))
