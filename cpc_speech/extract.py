@@ -40,7 +40,7 @@ from cpc_speech.files import atomic_write
 from cpc_speech.journal import Journal, read_journal
 from cpc_speech.loader import waveform
 from cpc_speech.model import CPC
-from cpc_speech.pools import BLOCK, Heard, ahead, pools
+from cpc_speech.pools import BLOCK, Heard, ahead, pools, stamp
 from cpc_speech.pretrained import read
 from cpc_speech.representations import CPCFrames
 from cpc_speech.streaming import Stream
@@ -131,6 +131,7 @@ def extract(args: argparse.Namespace) -> None:
     suffixes = [f".{job}" if args.nj > 1 else "" for job in range(1, args.nj + 1)]
     part, suffix = parts[args.job - 1], suffixes[args.job - 1]
     with closing(Journal(out / f"extract{suffix}.jsonl")) as journal:
+        check_audio(out, part, journal)
         with closing(make_store(out, args.format, f"feats{suffix}.ark", journal.records, representation.dim)) as store:
             represent_all(part, representation, store, journal, frames == "pad")
 
@@ -174,6 +175,17 @@ def settle(out: Path, options: Options, model: str) -> None:
     if changed:
         said = [f"other {key}" if key in _DIGESTS else f"{key} was {before.get(key)}, is {now[key]}" for key in changed]
         raise UserError(f"{out} holds other features ({'; '.join(said)}); take another OUT, or remove it")
+
+
+def check_audio(out: Path, segments: Sequence[Segment], journal: Journal) -> None:
+    """Raise UserError where audio was changed after its frames were written; it may be gone."""
+    written = ((s, journal.records[s.utterance]) for s in segments if s.utterance in journal.records)
+    known = ((s, record.get("file")) for s, record in written if "place" in record)
+    if changed := [s.utterance for s, before in known if stamp(s.path) not in (None, before)]:
+        raise UserError(
+            f"{out}: the audio of {len(changed)} utterances, first {changed[0]}, was changed since their features were "
+            "written; take another OUT, or remove it"
+        )
 
 
 def digest_of(model: CPC) -> str:

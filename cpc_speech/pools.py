@@ -6,6 +6,7 @@ the same batches, and the same sums.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +33,7 @@ class Heard(NamedTuple):
     """An utterance as it was decoded."""
 
     segment: Segment
-    record: dict[str, Any]  # how long it is, in seconds and in frames to be written; or why it is dropped
+    record: dict[str, Any]  # how long it is, in seconds and in frames to be written, and of what; or why it is dropped
     frames: int = 0  # that the network will give
     samples: np.ndarray | None = None  # (n,) int16; None where it is dropped, or too long to be held
 
@@ -53,6 +54,15 @@ def pools(segments: Iterable[Segment], pad: bool) -> Iterator[list[Heard]]:
             pool = []
     if pool:
         yield pool
+
+
+def stamp(path: str) -> list[int] | None:
+    """What tells whether a file is still the same: bytes, and nanoseconds of its last change; None where it is gone."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return [facts.st_size, facts.st_mtime_ns]
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -85,6 +95,7 @@ def _decode(segment: Segment, pad: bool) -> Heard:
             record = {
                 "frames": padded_frames(reader.seconds) if pad else frames, "seconds": reader.seconds,
                 "rate": reader.info.sample_rate, "channels": reader.info.channels, "length": reader.length,
+                "file": stamp(segment.path),
             }  # fmt: skip
             long = reader.num_samples > LONG
             return Heard(segment, record, frames, None if long else np.concatenate(list(reader.blocks(BLOCK))))

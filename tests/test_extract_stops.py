@@ -184,6 +184,19 @@ def test_other_options_are_refused(exp: Path, data: Path, tmp_path: Path) -> Non
         run(exp, data, data)
 
 
+def test_changed_audio_is_noticed(exp: Path, data: Path, tmp_path: Path) -> None:
+    """By its size, or by its time alone; what is gone needs no reading any more."""
+    out, wav = run(exp, data, tmp_path / "out"), data / "wav"
+    (wav / "ann-1.flac").unlink()
+    assert_frames(dict(read_float_matrices(run(exp, data, out) / "feats.scp")))
+    soundfile.write(wav / "bob-2.flac", sound("other", LENGTHS["bob-2"]), 16000)
+    with pytest.raises(UserError, match="audio of 1 utterances, first bob-2, was changed .*; take another OUT"):
+        run(exp, data, out)
+    (wav / "ann-2.flac").touch()
+    with pytest.raises(UserError, match="audio of 2 utterances, first ann-2, was changed"):
+        run(exp, data, out)
+
+
 def test_what_is_others_is_left_alone(exp: Path, data: Path, tmp_path: Path) -> None:
     """OUT forgotten, the last of what is to be read is taken for it."""
     own = tmp_path / "own"
