@@ -37,7 +37,7 @@ from cpc_speech.errors import UserError, require, run
 from cpc_speech.feature_dir import DROPPED, FORMATS, Store, check_names, make_store, write_tables
 from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
-from cpc_speech.journal import Journal, read_journal
+from cpc_speech.journal import Journal, lock, read_journal
 from cpc_speech.loader import waveform
 from cpc_speech.model import CPC
 from cpc_speech.pools import BLOCK, Heard, ahead, pools, stamp
@@ -48,6 +48,7 @@ from data_prep.audio import AudioError, AudioReader
 from data_prep.pack import DISK_FULL
 from data_prep.segments import Segment, read_segments
 
+OPTIONS = "extract.json"
 _DIGESTS = ("weights", "utterances")  # of Options: what they were tells nobody anything
 
 log = logging.getLogger(__name__)
@@ -132,14 +133,18 @@ def extract(args: argparse.Namespace) -> None:
     part, suffix = parts[args.job - 1], suffixes[args.job - 1]
     with closing(Journal(out / f"extract{suffix}.jsonl")) as journal:
         check_audio(out, part, journal)
-        with closing(make_store(out, args.format, f"feats{suffix}.ark", journal.records, representation.dim)) as store:
+        own, archive = {segment.utterance for segment in part}, f"feats{suffix}.ark"
+        with closing(make_store(out, args.format, archive, own, journal.records, representation.dim)) as store:
             represent_all(part, representation, store, journal, frames == "pad")
 
-    records = {key: value for suffix in suffixes for key, value in read_journal(out / f"extract{suffix}.jsonl").items()}
-    if missing := len(segments) - len(records):
-        log.info("%s: this part is done; %d utterances of the others are not yet", out, missing)
-        return
-    dropped = write_tables(out, source, segments, records, args.format, representation.dim, args.cmvn)
+    with open(out / OPTIONS, "r+b") as turn:  # who joins last knows all
+        lock(turn)
+        journals = [read_journal(out / f"extract{suffix}.jsonl") for suffix in suffixes]
+        records = {key: value for journal in journals for key, value in journal.items()}
+        if missing := len(segments) - len(records):
+            log.info("%s: this part is done; %d utterances of the others are not yet", out, missing)
+            return
+        dropped = write_tables(out, source, segments, records, args.format, representation.dim, args.cmvn)
     log.info("%s: features of %d utterances, %d dropped", out, len(segments) - len(dropped), len(dropped))
     if len(dropped) > args.max_dropped:
         first = "\n  ".join(f"{utterance}: {dropped[utterance]}" for utterance in sorted(dropped)[:10])
@@ -156,7 +161,7 @@ def settle(out: Path, options: Options, model: str) -> None:
     Raises:
         UserError: it was not, and every difference is named; or ``out`` holds somebody else's files.
     """
-    path, now = out / "extract.json", dataclasses.asdict(options)
+    path, now = out / OPTIONS, dataclasses.asdict(options)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; name the folder that features are written to behind what is read")
     held = sorted(other.name for other in out.iterdir()) if out.exists() else []  # before another job may write path

@@ -6,7 +6,7 @@ npy.scp. ``lhotse``: the same files, and manifests of lhotse (see ``cpc_speech.l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -61,10 +61,22 @@ class KaldiStore:
 
 
 class NumpyStore:
-    """A file an utterance."""
+    """A file an utterance; what a kill left half written of ``utterances``, which nobody else writes, goes.
 
-    def __init__(self, out: Path) -> None:
+    Raises:
+        UserError: a file of ``records`` is not there.
+    """
+
+    def __init__(self, out: Path, utterances: Container[str], records: Records) -> None:
         self._out, self.place = out, ""
+        places = (record["place"] for record in records.values() if "place" in record)
+        if gone := [place for place in places if not (out / place).exists()]:
+            raise UserError(
+                f"{out}: {len(gone)} files that were written are gone, first {gone[0]}; remove {out} and begin anew"
+            )
+        for path in (out / "npy").rglob("*.npy.tmp.*"):
+            if path.name.rpartition(".npy.tmp.")[0] in utterances:
+                path.unlink()
 
     @contextmanager
     def matrix(self, segment: Segment, frames: int, dim: int) -> Iterator[Write]:
@@ -85,9 +97,10 @@ def _write(file: IO[bytes], rows: np.ndarray) -> None:
     file.write(np.ascontiguousarray(rows, "<f4").data)
 
 
-def make_store(out: Path, form: str, name: str, records: Records, dim: int) -> Store:
-    """Where features of this format go, in Kaldi's to an archive called ``name``; it goes on behind ``records``."""
-    return KaldiStore(out, name, records, dim) if form == "kaldi" else NumpyStore(out)
+def make_store(out: Path, form: str, name: str, utterances: Container[str], records: Records, dim: int) -> Store:
+    """Where features of these utterances go in this format, in Kaldi's to an archive called ``name``; it goes on behind
+    ``records``."""
+    return KaldiStore(out, name, records, dim) if form == "kaldi" else NumpyStore(out, utterances, records)
 
 
 def check_names(segments: Sequence[Segment]) -> None:
@@ -115,8 +128,8 @@ def write_tables(
         speakers.setdefault(kept[utterance].speaker, []).append(utterance)
 
     index = out / ("feats.scp" if form == "kaldi" else "npy.scp")
-    for stale in (index, out / "segments", *(out / "npy").rglob("*.npy.tmp.*")):  # these a kill left half written
-        stale.unlink(missing_ok=True)
+    for stale in (index.name, "segments", "cmvn.scp", "cmvn.ark", *_BY_UTTERANCE, *_BY_SPEAKER):
+        (out / stale).unlink(missing_ok=True)
     write_table(out / "wav.scp", {segment.recording: segment.entry for segment in kept.values()})
     if source is not None and (source / "segments").exists():
         stretches = read_table(source / "segments")

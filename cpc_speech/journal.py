@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cpc_speech.errors import UserError
 
@@ -27,12 +27,10 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._file = open(path, "a+b")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._file, wait=False)
         except BlockingIOError as error:
             self._file.close()
             raise UserError(f"{path}: another process is at this work; wait for it, or end it") from error
-        except OSError as error:
-            log.warning("%s cannot be locked (%s): see to it that nobody else is at this work", path, error.strerror)
         self.records, whole = _read(path)
         self._file.truncate(whole)
 
@@ -45,6 +43,20 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+
+
+def lock(file: IO[bytes], wait: bool = True) -> None:
+    """Hold a file that is open for writing, until it is closed; a warning where its file system knows no locks.
+
+    Raises:
+        BlockingIOError: another process holds it, and it is not to be waited for.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): see to it that nobody else is at this", file.name, error.strerror)
 
 
 def read_journal(path: Path) -> dict[str, dict[str, Any]]:

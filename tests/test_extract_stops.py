@@ -7,7 +7,9 @@ import resource
 import shutil
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from cpc_speech import extract as module
 from cpc_speech import feature_dir, pools
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
-from cpc_speech.journal import Journal
+from cpc_speech.journal import Journal, lock
 from cpc_speech.kaldi import read_float_matrices
 
 kaldiio = pytest.importorskip("kaldiio")
@@ -195,6 +197,55 @@ def test_changed_audio_is_noticed(exp: Path, data: Path, tmp_path: Path) -> None
     (wav / "ann-2.flac").touch()
     with pytest.raises(UserError, match="audio of 2 utterances, first ann-2, was changed"):
         run(exp, data, out)
+
+
+@pytest.mark.parametrize("form", ["npy", "lhotse"])
+def test_a_lost_array_is_noticed(exp: Path, data: Path, tmp_path: Path, form: str) -> None:
+    out = run(exp, data, tmp_path / "out", "--format", form)
+    (out / "npy" / "bob" / "bob-2.npy").unlink()
+    with pytest.raises(UserError, match=r"1 files .* are gone, first npy/bob/bob-2.npy; remove .*/out and begin anew"):
+        run(exp, data, out, "--format", form)
+
+
+def test_a_job_leaves_the_others_files_alone(exp: Path, data: Path, tmp_path: Path) -> None:
+    """What is half written: its own, by a kill; another's, at this moment."""
+    out = run(exp, data, tmp_path / "out", "--format", "npy", "--nj", "2", "--job", "1")
+    before, others = (out / "npy" / name for name in ("ann/ann-2.npy.tmp.7", "bob/bob-2.npy.tmp.8"))
+    for path in (before, others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    run(exp, data, out, "--format", "npy", "--nj", "2", "--job", "1")
+    assert not before.exists() and others.exists()
+    run(exp, data, out, "--format", "npy", "--nj", "2", "--job", "2")
+    assert not others.exists() and list(read_table(out / "npy.scp")) == sorted(LENGTHS)
+
+
+def test_jobs_join_in_turn(exp: Path, data: Path, tmp_path: Path) -> None:
+    """One that waited for another to join tells what was written meanwhile, not what was before."""
+    out, options = tmp_path / "out", ("--nj", "2", "--max-dropped", "1")
+    for job in ("1", "2"):
+        run(exp, data, out, *options, "--job", job)
+    with open(out / "extract.json", "r+b") as turn:
+        lock(turn)
+        joining = Thread(target=run, args=(exp, data, out, *options, "--job", "1"), daemon=True)
+        joining.start()
+        joining.join(2)
+        assert joining.is_alive()
+        with closing(Journal(out / "extract.2.jsonl")) as journal:
+            journal.add({"eve-2": {"dropped": "an example"}})
+    joining.join(60)
+    assert read_table(out / "feats.dropped") == {"eve-2": "an example"}
+    assert list(read_table(out / "feats.scp")) == sorted(LENGTHS)[:-1]
+
+
+def test_tables_of_before_go(exp: Path, data: Path, tmp_path: Path, bad: dict[str, str]) -> None:
+    """Statistics that would not count what was mended; transcripts that the corpus no longer has."""
+    out = run(exp, data, tmp_path / "out", "--max-dropped", "5", "--cmvn")
+    assert (out / "cmvn.scp").exists() and (out / "text").exists()
+    soundfile.write(data / "wav" / "bob-junk.flac", sound("mended", 20000), 16000)
+    (data / "text").unlink()
+    run(exp, data, out, "--max-dropped", "4")
+    assert not [name for name in ("cmvn.scp", "cmvn.ark", "text") if (out / name).exists()]
 
 
 def test_what_is_others_is_left_alone(exp: Path, data: Path, tmp_path: Path) -> None:
