@@ -21,6 +21,7 @@ from data_prep.segments import Segment
 
 FORMATS = ("kaldi", "npy", "lhotse")
 DROPPED = "feats.dropped"
+_LONGEST = 255 - len(".npy.tmp.4194304")  # bytes of an id: of a file's name on Linux, without atomic_write's addition
 FRAME_SHIFT = 0.01  # s: 160 samples of 16 kHz
 _BY_UTTERANCE = ("text", "utt2lang", "utt2uniq", "utt2category")  # Kaldi's tables that are copied where there are any
 _BY_SPEAKER = ("spk2gender",)
@@ -104,10 +105,13 @@ def make_store(out: Path, form: str, name: str, utterances: Container[str], reco
 
 
 def check_names(segments: Sequence[Segment]) -> None:
-    """Raise UserError where an id cannot be the name of a file."""
-    wrong = [segment.utterance for segment in segments if "/" in segment.speaker + segment.utterance]
-    if wrong:
-        raise UserError(f"{len(wrong)} ids contain a slash, first {wrong[0]}: take --format kaldi, or rename them")
+    """Raise UserError where an id cannot be the name of a file, or of a temporary one."""
+    ids = sorted({name for segment in segments for name in (segment.speaker, segment.utterance)})
+    if wrong := [name for name in ids if "/" in name or len(name.encode()) > _LONGEST]:
+        raise UserError(
+            f"{len(wrong)} ids have a slash or more than {_LONGEST} bytes, so they cannot name files, first {wrong[0]}: "
+            "take --format kaldi, or rename them"
+        )
 
 
 def write_tables(

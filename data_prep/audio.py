@@ -147,12 +147,14 @@ class AudioReader:
 
 def _open(path: str | Path) -> soundfile.SoundFile:
     """The opened file, after the checks that need only the header."""
-    if not Path(path).is_file():
-        raise AudioError(path, "no such file")
     try:
+        if not Path(path).is_file():
+            raise AudioError(path, "no such file")
         file = soundfile.SoundFile(path)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         raise AudioError(path, f"no audio header ({_reason(error)}); fetch it again or remove it") from error
+    except OSError as error:
+        raise AudioError(path, f"cannot be reached ({error.strerror})") from error
     fault = None
     # libsndfile takes a WAV that was cut short for a shorter one, and says so in its log only.
     declared = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import math
+import os
 import struct
 from pathlib import Path
 
@@ -121,6 +123,19 @@ def test_empty_utterance(tmp_path: Path) -> None:
             read(tmp_path / "a.wav")
     with pytest.raises(AudioError, match="no such file"):
         decode(tmp_path / "b.wav")
+
+
+def test_a_path_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than a name may be; or on a share that has gone."""
+    with pytest.raises(AudioError, match=r"x.wav: cannot be reached \(File name too long\)"):
+        decode(tmp_path / ("x" * 300 + ".wav"))
+
+    def stale(self: Path, **options: bool) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+
+    monkeypatch.setattr(Path, "stat", stale)
+    with pytest.raises(AudioError, match=r"x.wav: cannot be reached \(Stale file handle\)"):
+        decode(tmp_path / "x.wav")
 
 
 def test_wav_scp_entries() -> None:

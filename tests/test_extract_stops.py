@@ -312,6 +312,20 @@ def test_input_that_is_wrong_is_listed_at_once(exp: Path, data: Path, tmp_path: 
         run(exp, tmp_path / "empty", tmp_path / "out")
 
 
+def test_ids_that_cannot_name_a_file(exp: Path, tmp_path: Path) -> None:
+    """The longest that can does; of folders within folders, an id may be longer than any name in them."""
+    longest = "x" * 239
+    folder = tmp_path / "in" / longest[:120]
+    folder.mkdir(parents=True)
+    soundfile.write(folder / f"{longest[121:]}.wav", sound("", 1600), 16000)  # with the hyphen between them, 239
+    out = run(exp, tmp_path / "in", tmp_path / "out", "--format", "npy")
+    assert [len(utterance) for utterance in read_table(out / "npy.scp")] == [239]
+    soundfile.write(folder / f"{longest[120:]}.wav", sound("", 1600), 16000)
+    with pytest.raises(UserError, match="1 ids have a slash or more than 239 bytes, .* take --format kaldi"):
+        run(exp, tmp_path / "in", tmp_path / "other", "--format", "npy")
+    assert len(read_table(run(exp, tmp_path / "in", tmp_path / "other") / "feats.scp")) == 2
+
+
 def test_two_at_the_same_part(exp: Path, data: Path, tmp_path: Path) -> None:
     out = run(exp, data, tmp_path / "out")
     journal = Journal(out / "extract.jsonl")
