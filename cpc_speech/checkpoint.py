@@ -101,14 +101,8 @@ def load_latest(exp: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    try:
-        with atomic_write(path, "wb") as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:  # where the disk is full, torch raises its own error from the system's
-        raise UserError(
-            f"{path}: cannot be written ({error.__context__ or error}); the checkpoint before it is whole. "
-            "Make room, and run the same command again"
-        ) from error
+    with atomic_write(path, "wb") as file:
+        torch.save(state, file)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk, quota, limit on file size
 
 
 class UserError(Exception):
@@ -32,9 +36,28 @@ def installation(extra: str) -> str:
     return f"pip install 'cpc-speech[{extra}]'"  # which is installed: pip adds what the extra lacks
 
 
+def _disk_full(error: BaseException | None) -> OSError | None:
+    """The system's refusal to write that this error is, or comes from: torch raises another one in its place."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in _DISK_FULL):
+        error = error.__context__
+    return error
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Have ``run`` name ``path`` where the system refuses to write here; it names no file itself."""
+    try:
+        yield
+    except BaseException as error:
+        refused = _disk_full(error)
+        if refused is not None and refused.filename is None:
+            refused.filename = str(path)
+        raise
+
+
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command line's ``main``: exit status 1 for a UserError, 130 for ctrl-C, never a bare traceback
-    for what the user can mend."""
+    """Run a command line's ``main``: exit status 1 for a UserError and a full disk, 130 for ctrl-C, never a bare
+    traceback for what the user can mend."""
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         sys.exit(main() or 0)
@@ -46,3 +69,8 @@ def run(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if (refused := _disk_full(error)) is None:
+            raise
+        place = f"{refused.filename}: cannot be written" if refused.filename else "writing failed"
+        sys.exit(f"error: {place} ({refused.strerror}); make room, and run the same command again")

@@ -33,7 +33,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cpc_speech import machine
-from cpc_speech.errors import UserError, require, run
+from cpc_speech.errors import UserError, require, run, writing
 from cpc_speech.feature_dir import DROPPED, FORMATS, Store, check_names, make_store, write_tables
 from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
@@ -45,7 +45,6 @@ from cpc_speech.pretrained import read
 from cpc_speech.representations import CPCFrames
 from cpc_speech.streaming import Stream
 from data_prep.audio import AudioError, AudioReader
-from data_prep.pack import DISK_FULL
 from data_prep.segments import Segment, read_segments
 
 OPTIONS = "extract.json"
@@ -98,12 +97,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--cmvn is Kaldi's: it wants --format kaldi")
     if args.format == "lhotse":
         require("lhotse", "lhotse")  # not only after hours
-    try:
+    with writing(args.out):
         extract(args)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise UserError(f"{args.out}: the disk is full; make room, and run the same command again to go on") from error
 
 
 def extract(args: argparse.Namespace) -> None:

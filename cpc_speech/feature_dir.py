@@ -109,7 +109,7 @@ def check_names(segments: Sequence[Segment]) -> None:
     ids = sorted({name for segment in segments for name in (segment.speaker, segment.utterance)})
     if wrong := [name for name in ids if "/" in name or len(name.encode()) > _LONGEST]:
         raise UserError(
-            f"{len(wrong)} ids have a slash or more than {_LONGEST} bytes, so they cannot name files, first {wrong[0]}: "
+            f"{len(wrong)} ids have a slash or more than {_LONGEST} bytes and can name no file, first {wrong[0]}: "
             "take --format kaldi, or rename them"
         )
 

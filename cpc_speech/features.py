@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cpc_speech.errors import UserError
-from cpc_speech.files import atomic_write
+from cpc_speech.files import atomic_write, need_room
 from cpc_speech.loader import waveform
 from cpc_speech.packed import PackedAudio
 from cpc_speech.representations import Representation
@@ -54,9 +54,9 @@ class FeatureStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         frames = audio.num_samples // representation.hop
         starts = np.cumsum(frames) - frames
-        with atomic_write(path, "w+b") as file:
-            file.truncate(int(frames.sum()) * representation.dim * 2)
-            matrix = np.memmap(file, np.float16, "r+", shape=(int(frames.sum()), representation.dim))
+        row = 2 * representation.dim  # bytes
+        need_room(path.parent, int(frames.sum()) * row)
+        with atomic_write(path, "wb") as file:
             progress = tqdm(total=len(audio), unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
             with progress:
                 for i, rows in represented(audio, audio.num_samples, representation):
@@ -65,9 +65,9 @@ class FeatureStore:
                             f"{audio.utterances[i]}: {representation.name} gave {len(rows)} frames where "
                             f"{frames[i]} finite ones are due; check its audio"
                         )
-                    matrix[starts[i] : starts[i] + frames[i]] = rows.cpu().numpy()
+                    file.seek(int(starts[i]) * row)  # not through a memory map, where a full disk is a bus error
+                    file.write(rows.half().cpu().numpy().tobytes())
                     progress.update()
-            matrix.flush()
         return cls(path, audio.utterances, frames, representation.dim)
 
     def rows(self, i: int) -> slice:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from cpc_speech.errors import UserError, writing
 
 
 @contextmanager
@@ -17,17 +20,24 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     A full disk, a kill or an exception leaves the old file, if any, untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def need_room(folder: str | Path, size: int) -> None:
+    """Raise UserError if fewer than ``size`` bytes are free where ``folder`` is."""
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise UserError(f"{folder}: {size:,} bytes are to be written, {free:,} are free: make room")
 
 
 def sha256(path: str | Path) -> str:

@@ -9,10 +9,8 @@ after bad files, a full disk or ctrl-C no audio.* is left, and the same command 
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
-import shutil
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,14 +23,12 @@ from tqdm import tqdm
 
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError, run
-from cpc_speech.files import atomic_write
+from cpc_speech.files import atomic_write, need_room
 from cpc_speech.packed import DTYPE, SAMPLE_RATE
 from data_prep.audio import AudioError, AudioInfo, decode, wav_path
 from data_prep.corpus import refuse
 
 log = logging.getLogger(__name__)
-
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk, quota, limit on file size
 
 
 def pack(data_dir: str | Path, nj: int = 1, shard_bytes: int = 4 << 30) -> None:
@@ -46,21 +42,14 @@ def pack(data_dir: str | Path, nj: int = 1, shard_bytes: int = 4 << 30) -> None:
     if not wavs:
         raise UserError(f"{data_dir / 'wav.scp'} is empty: scan the corpus again")
     _remove_audio(data_dir)
-    needed = _bytes_needed(data_dir, wavs)
-    if (free := shutil.disk_usage(data_dir).free) < needed:
-        raise UserError(f"{data_dir}: packing needs {needed:,} bytes, {free:,} are free: make room")
+    need_room(data_dir, _bytes_needed(data_dir, wavs))
     try:
         starts, num_samples = _write_shards(data_dir, wavs, nj, shard_bytes)
         write_table(data_dir / "utt2num_samples", num_samples)
         write_table(data_dir / "utt2dur", {key: samples / SAMPLE_RATE for key, samples in num_samples.items()})
         write_table(data_dir / "audio.scp", starts)
-    except BaseException as error:
+    except BaseException:
         _remove_audio(data_dir)
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            raise UserError(
-                f"{data_dir}: the disk is full ({error.strerror}): packing needs {needed:,} bytes; "
-                "make room, or put the data directory on another disk, and run it again"
-            ) from error
         raise
 
 

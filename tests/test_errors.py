@@ -1,15 +1,20 @@
-"""What a missing package's error tells to type is what pip takes."""
+"""What is told in place of a traceback: of a missing package, what pip takes; of a full disk, which file."""
 
 from __future__ import annotations
 
+import errno
+import io
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from cpc_speech import errors
-from cpc_speech.errors import UserError, require
+from cpc_speech.errors import UserError, require, run, writing
+from cpc_speech.files import atomic_write
 
 
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -30,3 +35,44 @@ def test_of_a_clone_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_an_installed_package_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "__file__", str(tmp_path / "site-packages" / "cpc_speech" / "errors.py"))
     assert told(monkeypatch) == ["pip", "install", "cpc-speech[lhotse]"]
+
+
+def told_by_run(work: Callable[[], None]) -> object:
+    with pytest.raises(SystemExit) as ended:
+        run(work)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_told_with_its_file(tmp_path: Path, code: int) -> None:
+    def work() -> None:
+        with atomic_write(tmp_path / "matrix"):
+            raise OSError(code, "No room")
+
+    said = f"error: {tmp_path}/matrix: cannot be written (No room); make room, and run the same command again"
+    assert told_by_run(work) == said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_behind_another_error(tmp_path: Path) -> None:
+    """torch's, which is what comes of the system's; the innermost name is the one that is told."""
+
+    class Full(io.BytesIO):
+        def write(self, content: object) -> int:
+            raise OSError(errno.ENOSPC, "No room")
+
+    def work() -> None:
+        with writing("out"), writing("weights.pt"):
+            torch.save({"x": torch.ones(3)}, Full())
+
+    assert (
+        told_by_run(work) == "error: weights.pt: cannot be written (No room); make room, and run the same command again"
+    )
+
+
+def test_other_errors_of_the_system_are_faults_of_ours() -> None:
+    def work() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "x")
+
+    with pytest.raises(PermissionError):
+        run(work)

@@ -26,8 +26,8 @@ from extraction import (  # noqa: F401
     sound,
 )
 
+from cpc_speech import errors, feature_dir, pools
 from cpc_speech import extract as module
-from cpc_speech import feature_dir, pools
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
 from cpc_speech.journal import Journal, lock
@@ -265,21 +265,19 @@ def test_what_is_others_is_left_alone(exp: Path, data: Path, tmp_path: Path) -> 
     assert_frames(dict(read_float_matrices(run(exp, data, empty) / "feats.scp")))
 
 
-def test_a_full_disk_is_no_end(exp: Path, data: Path, tmp_path: Path, small_pools: None) -> None:
+def test_a_full_disk_is_no_end(
+    exp: Path, data: Path, tmp_path: Path, small_pools: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A limit on the size of files stands in for it; the same command goes on once there is room."""
     whole, out = run(exp, data, tmp_path / "whole"), tmp_path / "out"
-    said = tmp_path / "said"
 
     def work() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
-        try:
-            run(exp, data, out)
-        except UserError as error:
-            said.write_text(str(error))
+        errors.run(lambda: run(exp, data, out) and None)
 
-    assert in_a_child(work) == 0
-    assert said.read_text() == f"{out}: the disk is full; make room, and run the same command again to go on"
+    assert in_a_child(work) == 1
+    said = f"error: {out}: cannot be written (File too large); make room, and run the same command again"
+    assert capfd.readouterr().err.splitlines()[-1] == said
     assert not (out / "feats.scp").exists() and 0 < len((out / "extract.jsonl").read_text().splitlines()) < 3
     run(exp, data, out)
     assert (out / "feats.ark").read_bytes() == (whole / "feats.ark").read_bytes()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import resource
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +139,31 @@ def test_batches_hold_every_utterance_once_within_their_bound(monkeypatch: pytes
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 32_000
     assert len(batches) < 150  # and it does put utterances together
     assert list(batches_by_length(np.array([], int))) == []
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(data: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for it. Through a memory map it would be a bus error."""
+    path = tmp_path / "exp" / "x.f16"
+    with pytest.raises(OSError, match=f"File too large: '{path}'"), file_size_limit(20_000):
+        FeatureStore.extract(path, PackedAudio(data), Marks())
+    assert not list(path.parent.iterdir())
+
+
+def test_too_little_room_is_told_first(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(Marks, "__call__", lambda *_: pytest.fail("computed for nothing"))
+    due = sum(len(frames) for frames in frames_of(data)) * DIM * 2
+    with pytest.raises(UserError, match=f"exp: {due:,} bytes are to be written, 1,000 are free"):
+        FeatureStore.extract(tmp_path / "exp" / "x.f16", PackedAudio(data), Marks())
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """The kernel refuses to let a file grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -109,7 +109,7 @@ def test_too_little_space_is_said_before_the_start(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(UserError, match="needs 3,840 bytes, 1,000 are free"):  # 6 x 0.02 s x 16 kHz x 2
+    with pytest.raises(UserError, match="3,840 bytes are to be written, 1,000 are free"):  # 6 x 0.02 s x 16 kHz x 2
         pack(tmp_path / "data")
     assert_nothing_left(tmp_path / "data")
 
@@ -122,8 +122,8 @@ def test_disk_full_while_writing(tmp_path: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: {data}: the disk is full")
-    assert "packing needs 640,000 bytes" in done.stderr and "Traceback" not in done.stderr
+    said = f"error: {data}/audio.000.i16: cannot be written (File too large); make room, and run the same command again"
+    assert done.stderr.splitlines()[-1] == said and "Traceback" not in done.stderr
     assert_nothing_left(data)
 
 
