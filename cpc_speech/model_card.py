@@ -81,8 +81,9 @@ def _training(provenance: dict[str, Any]) -> str:
         "steps ahead": str(config["steps"]),
     }
     if summary:
-        rows["audio"] = f"{summary['hours_heard']:.2f} h heard, of a corpus of {summary['corpus_hours']:.2f} h"
-        if summary["dev_loss"]:
+        share = provenance["updates"] / config["updates"]  # the summary is of the whole training
+        rows["audio"] = f"{share * summary['hours_heard']:.2f} h heard, of a corpus of {summary['corpus_hours']:.2f} h"
+        if summary["dev_loss"] and share == 1:
             loss, chance = sum(summary["dev_loss"]) / len(summary["dev_loss"]), math.log(summary["candidates"])
             rows["loss on dev, at the end"] = f"{loss:.3f} nats, chance {chance:.3f}"
         rows |= {"command": f"`{summary['command']}`"} | {key: summary[key] for key in ("commit", "machine", "date")}
