@@ -106,14 +106,18 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What was saved; None where there is nothing or, with a warning, where it is damaged."""
+    """What was saved; None where there is nothing or, with a warning, where it is damaged or somebody else's."""
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a truncated zip or a foreign file raises is not one type
-        log.warning("%s cannot be read (%s)", path, error)
-        return None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # what a truncated zip or a foreign file raises is not one type, and may advise to unpickle it
+        state = None
+    if isinstance(state, dict) and isinstance(state.get("update"), int) and isinstance(state.get("model"), dict):
+        if all(isinstance(weight, Tensor) for weight in state["model"].values()):
+            return state
+    log.warning("%s cannot be read: it is damaged, or no checkpoint of this program", path)
+    return None
 
 
 def load_experiment(exp: str | Path, which: str = "last") -> tuple[Config, CPC, int]:

@@ -160,7 +160,7 @@ def load_config(files: Iterable[str | Path], overrides: Iterable[str] = ()) -> C
             content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise UserError(f"{file}: cannot be read ({error.strerror}); name an existing configuration") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: not valid YAML ({error})") from error
         if not isinstance(content, dict):
             raise UserError(f"{file}: holds no 'key: value' lines")

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -55,7 +56,11 @@ def load_exported(path: Path) -> tuple[CPC, dict[str, Any]]:
             f"{path}: is not the file that {CONFIG} beside it was written for, but damaged, of another export, or a "
             "Git LFS pointer; copy or export the model anew"
         )
-    return restore(config["architecture"], load_tensors(content), path), config["provenance"]
+    try:
+        weights = load_tensors(content)
+    except SafetensorError as error:
+        raise UserError(f"{path}: is no file of safetensors ({error}); copy or export the model anew") from error
+    return restore(config["architecture"], weights, path), config["provenance"]
 
 
 def _read_config(path: Path) -> dict[str, Any]:

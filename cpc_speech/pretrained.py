@@ -100,7 +100,10 @@ def _experiment(exp: Path, which: str) -> Source:
     facts = {"experiment": exp.resolve().name, "which": which, "updates": updates, "config": asdict(config)}
     summary = exp / "train.json"
     if summary.exists():
-        facts["training"] = json.loads(summary.read_text(encoding="utf-8"))
+        try:
+            facts["training"] = json.loads(summary.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{summary}: is no JSON ({error}); copy it anew, or remove it") from error
     return Source(model, facts)
 
 

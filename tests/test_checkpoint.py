@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,18 @@ def test_keep(tmp_path: Path) -> None:
     assert names(tmp_path) == ["update-00000015.pt", "update-00000020.pt"] and path.name == names(tmp_path)[-1]
 
 
+def holds(content: Any) -> Callable[[Path], None]:
+    return lambda path: torch.save(content, path)
+
+
 @pytest.mark.parametrize(
-    "damage", [truncate, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"nonsense" * 99)]
-)
+    "damage",
+    [
+        truncate, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"nonsense" * 99),
+        holds([1, 2]), holds({"update": 10}), holds({"model": {}}), holds({"update": 10, "model": {"w": 1.0}}),
+        holds({"update": 10, "model": {}, "code": Path()}),
+    ],
+)  # fmt: skip
 def test_damaged_newest_falls_back_with_a_warning(
     tmp_path: Path, damage: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -58,7 +68,8 @@ def test_damaged_newest_falls_back_with_a_warning(
     with caplog.at_level(logging.WARNING):
         loaded = checkpoint.load_latest(tmp_path)
     assert loaded is not None and loaded["update"] == 5
-    assert "update-00000010.pt cannot be read" in caplog.text
+    assert "update-00000010.pt cannot be read: it is damaged, or no checkpoint of this program" in caplog.text
+    assert "weights_only" not in caplog.text  # nor any other advice of torch's
 
 
 def test_all_damaged_is_an_error_that_says_so(tmp_path: Path) -> None:

@@ -130,6 +130,9 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("a: [\n")
     with pytest.raises(UserError, match="broken.yaml: not valid YAML"):
         load_config([tmp_path / "broken.yaml"])
+    (tmp_path / "binary.yaml").write_bytes(b"PK\3\4\xff")
+    with pytest.raises(UserError, match="binary.yaml: not valid YAML"):
+        load_config([tmp_path / "binary.yaml"])
 
 
 def test_other_windows_need_another_window() -> None:

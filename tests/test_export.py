@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -98,6 +99,15 @@ def test_the_card_says_what_it_was_trained_on_and_is_the_users(exp: Path, out: P
     assert card.read_text() == "licence: mine"
 
 
+def test_the_best_checkpoints_card_counts_what_that_one_heard(exp: Path, tmp_path: Path) -> None:
+    """Every update hears as much; the loss at the end is the last one's."""
+    checkpoint.save_if_best(exp, checkpoint.build_model(CONFIG), 5, 2.0)
+    export.main([str(exp), "--to", str(tmp_path / "out"), "--which", "best"])
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "after 5 of 20 updates" in text and "| 1.06 h heard, of a corpus of 2.50 h |" in text  # 4.25 h / 4
+    assert "loss on dev" not in text
+
+
 def test_a_checkpoint_of_cpc_audio_is_imported_by_exporting_it(tmp_path: Path) -> None:
     weights = oracles.cpc_audio_weights(16, 8, 1, "GRU", seed=0)
     source, out = tmp_path / "60k.pt", tmp_path / "out"
@@ -140,6 +150,13 @@ def truncate(out: Path) -> None:
     os.truncate(out / "model.safetensors", (out / "model.safetensors").stat().st_size - 100)
 
 
+def junk(out: Path) -> None:
+    """Which config.json was made to fit."""
+    content = b"junk" * 9
+    (out / "model.safetensors").write_bytes(content)
+    changed(sha256=hashlib.sha256(content).hexdigest())(out)
+
+
 ARCHITECTURE = CONFIG.architecture | {"steps": 0}
 DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
     ("bit", flip_a_bit, "model.safetensors: is not the file that config.json beside it was written for"),
@@ -148,6 +165,7 @@ DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
     ("no config", lambda out: (out / "config.json").unlink(), "config.json: cannot be read"),
     ("half a config", written("config.json", b'{"model_type": "cpc-sp'), "config.json: is no JSON"),
     ("binary config", written("config.json", b"\xff\xfe"), "config.json: is no JSON"),
+    ("no safetensors", junk, "model.safetensors: is no file of safetensors"),
     ("foreign", written("config.json", b'{"model_type": "wav2vec2"}'), "does not describe a model of this project"),
     ("list", written("config.json", b"[]"), "does not describe a model of this project"),
     ("future", changed(format_version=2), "has format_version 2, and 1 is known here; update cpc-speech"),

@@ -140,6 +140,12 @@ def test_what_is_no_model_is_said(exp: Path, tmp_path: Path) -> None:
         cpc_speech.load(tmp_path / "out", which="best")
 
 
+def test_half_a_summary_is_said(exp: Path) -> None:
+    (exp / "train.json").write_text('{"updates": 2')
+    with pytest.raises(UserError, match="train.json: is no JSON .*; copy it anew, or remove it"):
+        cpc_speech.load(exp)
+
+
 def test_an_experiment_of_another_network_is_said(exp: Path) -> None:
     (exp / "config.yaml").write_text((exp / "config.yaml").read_text().replace("lstm", "gru"))
     with pytest.raises(
