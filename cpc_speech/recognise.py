@@ -76,8 +76,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = vars(parser.parse_args(argv))
     data, feats, exp = (args.pop(name) for name in ("data", "feats", "exp"))
-    args["dev_every"] = args["dev_every"] or max(1, args["updates"] // 12)
+    if args["dev_every"] is None:
+        args["dev_every"] = max(1, args["updates"] // 12)
     settings = Settings(**args)
+    if min(settings.stride, settings.hidden, settings.updates, settings.dev_every) < 1:
+        parser.error("--stride, --hidden, --updates and --dev-every are 1 or more")
+    if not settings.learning_rate > 0 or settings.seed < 0:
+        parser.error("--learning-rate is more than 0, and --seed is not negative")
 
     require("kaldialign", "asr")  # before hours of training
     transcripts = load_transcripts(data)
@@ -122,11 +127,14 @@ def train(
             settings.head, settings.stride, settings.hidden,
         ).to(processes.device)  # fmt: skip
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    begun = {**asdict(settings), "tokens": transcripts.symbols, "feats": features.mean.tolist()}
+    begun = {
+        **asdict(settings), "tokens": transcripts.symbols, "transcripts": transcripts.digest(),
+        "feats": features.mean.tolist(),
+    }  # fmt: skip
     dev: list[float] = []
     best = copy.deepcopy(model.state_dict())
     if (state := checkpoint.load_latest(exp)) is not None:
-        if changed := [key.replace("_", "-") for key, value in begun.items() if state["begun"][key] != value]:
+        if changed := [key.replace("_", "-") for key, value in begun.items() if state["begun"].get(key) != value]:
             raise UserError(f"{exp} was begun with other {', '.join(changed)}; take another --exp or remove it")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

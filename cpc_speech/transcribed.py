@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,11 @@ class Transcripts:
     def numbers(self, utterance: str) -> np.ndarray:
         """The phones of a training utterance by number: (n,) int64."""
         return np.array([self.symbols.index(phone) + 1 for phone in self.phones[utterance]], np.int64)
+
+    def digest(self) -> str:
+        """SHA-256 of all that was said, and of the splits."""
+        said = {split: [(name, self.phones[name]) for name in names] for split, names in self.splits.items()}
+        return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 def load_transcripts(data: Path) -> Transcripts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,26 @@ def test_other_features_in_the_same_folder_are_refused(data: Path, tmp_path: Pat
     change(data, "u03", lambda matrix: matrix + 1)
     with pytest.raises(UserError, match="was begun with other feats"):
         recognise(data, tmp_path / "exp", *SMALL)
+
+
+@pytest.mark.parametrize("utterance", ["u03", "u45", "u55"])
+def test_other_phones_in_the_same_folder_are_refused(data: Path, tmp_path: Path, utterance: str) -> None:
+    """Of train, dev or test, with no symbol that was not there before."""
+    recognise(data, tmp_path / "exp", *SMALL)
+    write_table(data / "phones.text", read_table(data / "phones.text") | {utterance: "AA B"})
+    with pytest.raises(UserError, match="was begun with other transcripts; take another --exp"):
+        recognise(data, tmp_path / "exp", *SMALL)
+
+
+@pytest.mark.parametrize("option", ["stride", "hidden", "updates", "dev-every", "learning-rate"])
+def test_settings_of_nothing_are_refused(
+    data: Path, tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in ("0", "-1"):
+        with pytest.raises(SystemExit):
+            recognise(data, tmp_path / "exp", *SMALL, f"--{option}={value}")
+        assert re.search(rf"error: .*--{option}\b.* (1 or more|more than 0)", capsys.readouterr().err)
+    assert not (tmp_path / "exp").exists()
 
 
 @pytest.mark.parametrize(
