@@ -59,7 +59,7 @@ class UpstreamExpert(nn.Module):
         for the rest of it, and for the padding behind.
         """
         z = [self.encoder.long(wav) if len(wav) >= HOP else wav.new_zeros(0, self.encoder.channels) for wav in wavs]
-        c = self.context(pad_sequence(z, batch_first=True))[0]
+        c = self.context(F.pad(pad_sequence(z, batch_first=True), (0, 0, 0, 1)))[0]  # of one frame at the least
         longest = max(-(-len(wav) // HOP) for wav in wavs)
         return {
             "hidden_states": [torch.stack([_held(c[i, : len(frames)], longest) for i, frames in enumerate(z)])],

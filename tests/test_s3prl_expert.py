@@ -50,6 +50,9 @@ def test_less_than_a_frame(exp: Path) -> None:
     """Of 100 samples s3prl counts a frame, which the model has not."""
     [states] = UpstreamExpert(str(exp))([WAVEFORMS[0], WAVEFORMS[0][:100]])["hidden_states"]
     assert states.shape == (2, 10, 8) and states[0].any() and not states[1].any()
+    found = UpstreamExpert(str(exp))([WAVEFORMS[0][:100], WAVEFORMS[0][:159]])
+    for name, dim in (("hidden_states", 8), ("z", 16)):
+        assert found[name][0].shape == (2, 1, dim) and not found[name][0].any()
 
 
 def test_both_parts_can_be_trained_on(exp: Path) -> None:
