@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--nj", type=int, default=1, help="parts that the utterances are shared out to")
     parser.add_argument("--job", type=int, help="which part this process does, from 1; who ends last joins them")
     args = parser.parse_args(argv)
-    if args.job is None and "RANK" in os.environ:  # torchrun's
+    if args.job is None and {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # torchrun's
         args.nj, args.job = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]) + 1
     if args.job is None and args.nj != 1:
         parser.error("--nj wants --job")
