@@ -231,6 +231,19 @@ def test_parts_in_any_order_make_one_index(exp: Path, data: Path, tmp_path: Path
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_torchruns_processes_are_the_parts(
+    exp: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        assert not (out / "feats.scp").exists()
+        monkeypatch.setenv("RANK", rank)
+        run(exp, data, out)
+    assert {path.name for path in out.glob("*.ark")} == {"feats.1.ark", "feats.2.ark"}
+    assert_frames(dict(read_float_matrices(out / "feats.scp")))
+
+
 def in_a_child(work: Callable[[], object]) -> int:
     """Run it in a fork of this process; its exit status, minus the signal that ended it."""
 
