@@ -1,4 +1,4 @@
-"""cpc-speech COMMAND ...: every command of the library, also ``python -m cpc_speech.COMMAND``."""
+"""cpc-speech COMMAND ...: the library's commands, also ``python -m cpc_speech.COMMAND``."""
 
 from __future__ import annotations
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 
@@ -19,7 +21,15 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"this needs the package {module}: pip install 'cpc-speech[{extra}]' ({error})") from error
+        raise UserError(f"this needs the package {module}: {installation(extra)} ({error})") from error
+
+
+def installation(extra: str) -> str:
+    """The command that installs an extra: from the clone that this runs in, as no registry has the package."""
+    root = Path(__file__).resolve().parents[1]
+    if (root / "setup.cfg").exists():
+        return f"pip install -e {shlex.quote(f'{root}[{extra}]')}"
+    return f"pip install 'cpc-speech[{extra}]'"  # which is installed: pip adds what the extra lacks
 
 
 def run(main: Callable[[], int | None]) -> None:

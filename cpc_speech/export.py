@@ -1,7 +1,7 @@
 """Write a model as others load it: weights without pickle, their description, and a model card.
 
-    python -m cpc_speech.export exp/mixed_speaker --to models/mixed_speaker
-    python -m cpc_speech.export 60k_epoch4-d0f474de.pt --to models/cpc_60k     # a checkpoint of CPC_audio
+    cpc-speech export exp/mixed_speaker --to models/mixed_speaker
+    cpc-speech export 60k_epoch4-d0f474de.pt --to models/cpc_60k     # a checkpoint of CPC_audio
 
 Leaves in --to: model.safetensors, config.json and README.md, the layout of a model on the Hugging Face Hub
 (``hf upload OWNER/NAME models/mixed_speaker``). A README.md that is there already is left as it is.

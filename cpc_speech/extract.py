@@ -48,6 +48,8 @@ from data_prep.audio import AudioError, AudioReader
 from data_prep.pack import DISK_FULL
 from data_prep.segments import Segment, read_segments
 
+_DIGESTS = ("weights", "utterances")  # of Options: what they were tells nobody anything
+
 log = logging.getLogger(__name__)
 
 
@@ -68,15 +70,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="experiment, exported model or checkpoint: what cpc_speech.load takes")
     parser.add_argument("input", nargs="+", type=Path, help="Kaldi data directory, folders of audio, or audio files")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--format", choices=FORMATS, default="kaldi")
+    parser.add_argument("out", type=Path, help="folder that they are written to; the same command goes on in it")
+    parser.add_argument("--format", choices=FORMATS, default="kaldi", help="default: kaldi")
     parser.add_argument("--layer", default="c", metavar="c|z|both|c1|c2|...",
                         help="context (default), encoder, z and c side by side, or a layer of the context")  # fmt: skip
-    parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of an experiment")
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the encoder's products")
+    parser.add_argument("--which", choices=("last", "best"), default="last",
+                        help="checkpoint of an experiment (last), or the best by the loss on dev")  # fmt: skip
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16",
+                        help="of the encoder's products (bf16); what is written is float32")  # fmt: skip
     parser.add_argument("--frames", choices=("exact", "pad"),
-                        help="exact: one a whole 160 samples; pad: repeat the last where lhotse rounds up, and the "
-                        "default for it")  # fmt: skip
+                        help="exact: one a whole 160 samples, the default; pad: repeat the last where lhotse rounds "
+                        "up, the default with --format lhotse")  # fmt: skip
     parser.add_argument("--cmvn", action="store_true", help="Kaldi's statistics of each speaker, in cmvn.{ark,scp}")
     parser.add_argument("--max-dropped", type=int, default=0, metavar="N", help="utterances that may be left out")
     parser.add_argument("--nj", type=int, default=1, help="parts that the utterances are shared out to")
@@ -158,8 +162,10 @@ def settle(out: Path, options: Options, model: str) -> None:
             file.write("\n")
         return
     before = json.loads(path.read_text(encoding="utf-8"))
-    if changed := [f"{key} was {before.get(key)}, is {now[key]}" for key in now if before.get(key) != now[key]]:
-        raise UserError(f"{out} holds other features ({'; '.join(changed)}); take another OUT, or remove it")
+    changed = [key for key in now if before.get(key) != now[key]]
+    if changed:
+        said = [f"other {key}" if key in _DIGESTS else f"{key} was {before.get(key)}, is {now[key]}" for key in changed]
+        raise UserError(f"{out} holds other features ({'; '.join(said)}); take another OUT, or remove it")
 
 
 def digest_of(model: CPC) -> str:

@@ -39,7 +39,9 @@ def write_manifests(
             recording = lhotse.Recording(
                 id=segment.recording,
                 sources=[
-                    lhotse.AudioSource(type="file", channels=list(range(record["channels"])), source=segment.path)
+                    lhotse.AudioSource(
+                        type="file", channels=list(range(record["channels"])), source=os.path.abspath(segment.path)
+                    )
                 ],
                 sampling_rate=record["rate"],
                 num_samples=record["length"],

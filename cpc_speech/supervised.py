@@ -1,4 +1,4 @@
-"""The supervised baseline: encoder, context and a linear classifier trained end to end, one network a task.
+r"""The supervised baseline: encoder, context and a linear classifier trained end to end, one network a task.
 
     python -m cpc_speech.supervised --config conf/cpc.yaml --data data/mini --exp exp/supervised_phone --task phone
     python -m cpc_speech.supervised --config conf/cpc.yaml --data data/mini --exp exp/finetuned_phone --task phone \

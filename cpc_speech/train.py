@@ -1,4 +1,4 @@
-"""Pretrain CPC on a data directory.
+r"""Pretrain CPC on a data directory.
 
     python -m cpc_speech.train --config conf/cpc.yaml --data data/mini --exp exp/cpc
     python -m cpc_speech.train --config conf/cpc.yaml --config conf/same_speaker.yaml \

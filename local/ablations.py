@@ -1,4 +1,4 @@
-"""Train and probe what is missing of Table 2: each row of it is a configuration, with each of the seeds.
+r"""Train and probe what is missing of Table 2: each row of it is a configuration, with each of the seeds.
 
     python local/ablations.py --conf conf ../shared/conf/ablations --base conf/cpc.yaml --data data/mini --exp exp \
         --rows "mixed_speaker same_speaker@1,2,3 steps_2" --seeds 1 --set updates=20000

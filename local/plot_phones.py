@@ -1,4 +1,4 @@
-"""Draw how well each phone is recognised, and what it is taken for, from phone probes' results.
+r"""Draw how well each phone is recognised, and what it is taken for, from phone probes' results.
 
     python local/plot_phones.py exp/mixed_speaker/probes/c.phone.linear.json \
         exp/baselines/probes/mfcc.phone.linear.json --lang data/lang --to exp/figures

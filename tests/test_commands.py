@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -27,7 +28,9 @@ def test_each_explains_itself(
     monkeypatch.setattr(sys, "argv", ["/bin/cpc-speech", command, "--help"])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 0 and capsys.readouterr().out.startswith(f"usage: cpc-speech {command} ")
+    said = capsys.readouterr().out
+    assert ended.value.code == 0 and said.startswith(f"usage: cpc-speech {command} ")
+    assert not re.search(r"\S +--\S+ .* {4,}--", said)  # an example's lines that have run into one
 
 
 def test_an_unknown_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,6 +191,19 @@ def test_lhotse_finds_nothing_wrong(exp: Path, data: Path, tmp_path: Path) -> No
     assert cuts["zoe-a"].load_audio().shape[1] == round(0.655 * 16000)
 
 
+def test_lhotse_finds_audio_from_anywhere(
+    exp: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kaldi's paths are read from where one stands; a manifest is read from elsewhere."""
+    lhotse = pytest.importorskip("lhotse")
+    monkeypatch.chdir(data)
+    write_table(data / "wav.scp", {name: f"wav/{name}.flac" for name in LENGTHS})
+    out = run(exp, data, tmp_path / "out", "--format", "lhotse")
+    monkeypatch.chdir(tmp_path)
+    for cut in lhotse.CutSet.from_file(out / "cuts.jsonl.gz"):
+        assert cut.load_audio().shape == (1, LENGTHS[cut.id])
+
+
 def test_statistics_are_kaldis(exp: Path, data: Path, tmp_path: Path) -> None:
     out = run(exp, data, tmp_path / "out", "--cmvn")
     frames = dict(read_float_matrices(out / "feats.scp"))
@@ -216,6 +229,19 @@ def test_parts_in_any_order_make_one_index(exp: Path, data: Path, tmp_path: Path
     before = {path: path.read_bytes() for path in out.iterdir()}
     run(exp, data, out, "--nj", "4", "--job", "2")  # once more does no harm
     assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_torchruns_processes_are_the_parts(
+    exp: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        assert not (out / "feats.scp").exists()
+        monkeypatch.setenv("RANK", rank)
+        run(exp, data, out)
+    assert {path.name for path in out.glob("*.ark")} == {"feats.1.ark", "feats.2.ark"}
+    assert_frames(dict(read_float_matrices(out / "feats.scp")))
 
 
 def in_a_child(work: Callable[[], object]) -> int:
@@ -386,7 +412,7 @@ def test_other_options_are_refused(exp: Path, data: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="utt2spk: ann-1 is not in wav.scp"):
         run(exp, data, out)
     (data / "utt2spk").unlink()
-    with pytest.raises(UserError, match="utterances was"):
+    with pytest.raises(UserError, match=r"holds other features \(other utterances\); take another OUT"):
         run(exp, data, out)
     with pytest.raises(UserError, match="another folder"):
         run(exp, data, data)

@@ -307,7 +307,7 @@ def test_wrong_or_missing_packages_are_named(monkeypatch):
     with pytest.raises(UserError, match="pip install 'kaldifst<1.8'"):
         gmm_model.openfst.__wrapped__()
     monkeypatch.setitem(__import__("sys").modules, "kaldi_hmm_gmm", None)
-    with pytest.raises(UserError, match=r"pip install 'cpc-speech\[align\]'"):
+    with pytest.raises(UserError, match=r"pip install .*\[align\]"):
         gmm_model.kaldi.__wrapped__()
 
 
