@@ -207,13 +207,16 @@ def _line(row: Row, apart: dict[Path, tuple[float, float, float]]) -> str:
     under_way = [
         f"{one.state}{f' (seed {one.config.seed})' if len(seeds) > 1 else ''}" for one in seeds if not one.score
     ]
-    known = [apart[one.exp] for one in seeds if one.exp in apart]
+    compared = [one for one in seeds if one.exp in apart]
+    known = [apart[one.exp] for one in compared]
     difference = ""
     if len(known) == 1:
         difference = show_difference(*known[0])
     elif known:
         mean, spread = _mean_and_spread([value for value, _, _ in known])
         difference = f"{mean:+.1f} ± {spread:.1f} (n {len(known)})"
+    if 0 < len(known) < len(probed):  # the reference has not all of the seeds
+        difference += f", of seed {', '.join(str(one.config.seed) for one in compared)}"
     cells = [
         row.number, row.name, "; ".join(filter(None, [accuracy, *under_way])), difference, paper,
         f"{config.num_candidates:,}", f"{config.updates:,}", ", ".join(str(one.config.seed) for one in seeds),

@@ -130,7 +130,7 @@ def load_experiment(exp: str | Path, which: str = "last") -> tuple[Config, CPC, 
     state = _read(_best(exp)) if which == "best" else load_latest(exp)
     if state is None:
         kind = "best checkpoint" if which == "best" else "checkpoint"
-        raise UserError(f"{exp}: holds no {kind}; pretrain it first (stage 4)")
+        raise UserError(f"{exp}: holds no {kind}; name an experiment that stage 4 has pretrained")
     config = load_config([exp / "config.yaml"])
     return config, restore(config.architecture, state["model"], exp), int(state["update"])
 

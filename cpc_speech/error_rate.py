@@ -45,11 +45,11 @@ class ErrorRate:
     @property
     def rate(self) -> float:
         """Errors in per cent of what was said; over 100 where more is recognised than was said."""
-        return self._share().accuracy
+        return self.share().accuracy
 
     def interval(self) -> tuple[float, float]:
         """95 % interval of the rate, in per cent (percentile bootstrap over utterances)."""
-        return self._share().interval()
+        return self.share().interval()
 
     def difference(self, other: ErrorRate) -> tuple[float, float, float]:
         """self − other in points, and its 95 % interval, from the same resamples of the same utterances.
@@ -57,9 +57,9 @@ class ErrorRate:
         Raises:
             UserError: the two were measured on different utterances.
         """
-        return self._share().difference(other._share())
+        return self.share().difference(other.share())
 
-    def _share(self) -> Score:
+    def share(self) -> Score:
         """Errors by length, which resample as frames that are right by frames do."""
         return Score(self.utterances, self.errors, self.lengths)
 

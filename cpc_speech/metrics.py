@@ -66,11 +66,12 @@ def read_metrics(exp: str | Path, split: str) -> list[dict]:
 
 
 def progress(exp: Path, updates: int) -> str:
-    """How far a training of so many updates is, for a table that waits for its probe."""
+    """How far a training of so many updates is, for a table that waits for its probe. Whether it is running now, its
+    files do not say."""
     if (exp / "train.json").exists():
         return "trained, not probed yet"
     lines = read_metrics(exp, "train")
-    return f"running, update {lines[-1]['update'] if lines else 0:,} of {updates:,}"
+    return f"begun, update {lines[-1]['update'] if lines else 0:,} of {updates:,}"
 
 
 def _whole_lines(path: Path) -> list[str]:

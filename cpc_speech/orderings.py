@@ -94,11 +94,12 @@ class Ordering:
 
     @property
     def verdict(self) -> str:
-        """What the interval alone says."""
+        """What the interval alone says, and whether it is about one pair of models only."""
         if not self.pairs:
             return "not measured"
         _, low, high = self.difference
-        return "as in the paper" if low > 0 else "not at this scale: reversed" if high < 0 else "undecided"
+        said = "as in the paper" if low > 0 else "not at this scale: reversed" if high < 0 else "undecided"
+        return said + " (one seed)" * (len(self.pairs) == 1)
 
 
 def _paper(row: str, task: str) -> float:
@@ -196,7 +197,7 @@ def section(found: list[Ordering]) -> Iterable[str]:
         "that of the bootstrap (the seeds of an utterance drawn together) plus that between seeds over their number, "
         "and Student's t with the degrees of freedom of such a sum (Satterthwaite, 1946). A row without a seed (MFCC) "
         "is compared with each. The verdict follows from the interval alone, each claim for itself: above 0 *as in the "
-        "paper*, below 0 *not at this scale: reversed*, else *undecided*."
+        "paper*, below 0 *not at this scale: reversed*, else *undecided*; *one seed* is of one pair of models alone."
     )
     yield ""
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cpc_speech.ablation_report import row_name
 from cpc_speech.config import Config, load_config
-from cpc_speech.infonce import setting_name
 from cpc_speech.metrics import progress
 from cpc_speech.pretraining_report import TEST_HEARD, effort, say_test_heard, test_heard
 from cpc_speech.scores import Score, load_score, probe_seeds, show_accuracy, show_difference, show_probe_seeds
@@ -110,8 +110,8 @@ def row_label(facts: dict[str, Any]) -> str:
     """The row's name: the paper's, where the paper has such a row."""
     if facts["row"] == "finetuned":
         config = facts["pretrained"]["config"]
-        return f"CPC, {_setting(config)}, fine-tuned{test_heard(config)}"
-    label = LABELS.get(facts["row"]) or f"CPC, {_setting(facts['config'])}"
+        return f"CPC, {_setting(Config(**config))}, fine-tuned{test_heard(config)}"
+    label = LABELS.get(facts["row"]) or f"CPC, {_setting(Config(**facts['config']))}"
     if facts["row"] == "z":
         label += ", z_t"
     if facts["probe"] == "mlp":
@@ -121,15 +121,19 @@ def row_label(facts: dict[str, Any]) -> str:
     return label + (test_heard(facts["config"]) if facts["row"] in ("c", "z") else "")
 
 
-def _setting(config: dict[str, Any]) -> str:
-    return setting_name(config["batch_composition"], config["candidates"])
+def _setting(config: Config) -> str:
+    """Of negatives, by the paper's name, and what else is not as in the paper's Table 1."""
+    return row_name(config).replace(", 12 steps", "")
 
 
 def rows(results: list[Result]) -> list[Row]:
     """All rows; the two tasks of a baseline share one, two CPC models never do."""
     grouped: dict[tuple[str, Path | None], dict[str, Result]] = {}
     for result in results:
-        grouped.setdefault((result.row, result.exp if result.candidates else None), {})[result.task] = result
+        row = grouped.setdefault((result.row, result.exp if result.candidates else None), {})
+        if result.task in row:  # a second experiment of the same name
+            row = grouped.setdefault((result.row, result.exp), {})
+        row[result.task] = result
     return [Row(f"1.{i}", label, tasks) for i, ((label, _), tasks) in enumerate(grouped.items(), 1)]
 
 
@@ -156,7 +160,7 @@ def table(exp: Path, results: list[Result]) -> list[str]:
         n = next((f"{r.candidates:,}" for r in row.tasks.values() if r.candidates), "")
         lines.append(f"| {' | '.join([row.number, row.label, *ours, *paper, ' / '.join(updates), n])} |")
     for number, (path, config) in under_way(exp, results).items():
-        label = f"CPC, {setting_name(config.batch_composition, config.candidates)}{test_heard(config)}"
+        label = f"CPC, {_setting(config)}{test_heard(config)}"
         state = progress(path, config.updates)
         lines.append(f"| {number} | {label} | {state} | | | | | {config.updates:,} | {config.num_candidates:,} |")
     return lines
@@ -193,7 +197,7 @@ def section(exp: Path, results: list[Result]) -> Iterable[str]:
 
 
 def _differences(results: list[Result]) -> Iterable[str]:
-    reference = {result.task: result for result in results if result.row == MFCC}
+    reference = next((row.tasks for row in rows(results) if row.label == MFCC), None)
     if not reference:
         return
     yield "## Differences from 13 MFCC, in points"

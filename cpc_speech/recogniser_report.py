@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cpc_speech.error_rate import ErrorRate, load_error_rate
+from cpc_speech.errors import UserError
 from cpc_speech.probe_report import LABELS
-from cpc_speech.scores import show_accuracy, show_difference
+from cpc_speech.scores import mean_difference, show_accuracy, show_difference
 
 REFERENCES = ("fbank", "mfcc39")  # what the others are compared with
 HEADS = {"linear": "linear", "lstm": "bidirectional LSTM"}
@@ -34,6 +35,11 @@ class Recognised(NamedTuple):
     def row(self) -> str:
         """What the table calls the features."""
         return LABELS.get(self.features, f"CPC, {self.features}")
+
+    @property
+    def seed(self) -> int:
+        """Of the recogniser, not of the network that made the features."""
+        return self.facts["settings"]["seed"]
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -62,7 +68,14 @@ def section(exp: Path) -> Iterable[str]:
         return
     groups: dict[tuple[Any, ...], dict[str, list[Recognised]]] = {}
     for one in found:
-        groups.setdefault(one.kind, {}).setdefault(one.features, []).append(one)
+        seeds = groups.setdefault(one.kind, {}).setdefault(one.features, [])
+        for other in seeds:
+            if other.seed == one.seed or other.errors.utterances != one.errors.utterances:
+                raise UserError(
+                    f"{other.exp} and {one.exp} are of the same features and settings, but of "
+                    f"{'one seed' if other.seed == one.seed else 'other test utterances'}; move one of them away"
+                )
+        seeds.append(one)
     lexica: dict[str, list[tuple[str, Words]]] = {}
     for one in found:
         if one.words:
@@ -77,18 +90,14 @@ def section(exp: Path) -> Iterable[str]:
     yield f"| {' | '.join(head)} |"
     yield "|---" * len(head) + "|"
     for rows in groups.values():
-        pooled = {features: _pool([one.errors for one in seeds]) for features, seeds in rows.items()}
         for features, seeds in rows.items():
-            errors, facts = pooled[features], seeds[0].facts
+            errors, facts = _pool([one.errors for one in seeds]), seeds[0].facts
             parts = (errors.substitutions, errors.deletions, errors.insertions)
             kinds = " / ".join(f"{100 * sum(part) / sum(errors.lengths):.1f}" for part in parts)
-            gains = [
-                show_difference(*errors.difference(pooled[name])) if name in pooled and name != features else ""
-                for name in REFERENCES
-            ]
+            gains = [_gain(seeds, rows.get(name, [])) if name != features else "" for name in REFERENCES]
             cells = [
                 seeds[0].row, facts["dim"], HEADS[facts["settings"]["head"]], f"{facts['parameters']:,}",
-                ", ".join(str(one.facts["settings"]["seed"]) for one in seeds),
+                ", ".join(str(one.seed) for one in seeds),
                 _rate([one.errors for one in seeds]), kinds, *gains,
             ]  # fmt: skip
             if lexica:
@@ -103,7 +112,7 @@ def section(exp: Path) -> Iterable[str]:
         + ": a recogniser trained by CTC on frozen features, by the best path, without a language model or a lexicon; "
         "what was said is the 39 phones of the labels' alignment, without silence. The state with the lowest rate on "
         "dev is the one that is tested. Intervals: 95 %, bootstrap over utterances, paired for differences; of several "
-        "seeds, their mean."
+        "seeds of the recogniser, their mean, and differences are of equal seeds, with the spread between them."
     )
     yield ""
     for lexicon, recognised in lexica.items():
@@ -134,6 +143,18 @@ def objects(exp: Path) -> Iterable[dict[str, Any]]:
                 "table": "word recognition", **names, "words": sum(one.words.errors.lengths),
                 **{key: one.words.facts[key] for key in of_words},
             }  # fmt: skip
+
+
+def _gain(seeds: list[Recognised], references: list[Recognised]) -> str:
+    """How much lower the rate is than the reference's, where both have a seed."""
+    of_seed = {one.seed: one.errors.share() for one in references}
+    compared = [one for one in seeds if one.seed in of_seed]
+    if not compared:
+        return ""
+    said = show_difference(*mean_difference([(one.errors.share(), of_seed[one.seed]) for one in compared]))
+    if len(compared) < len(seeds):
+        said += f", of seed {', '.join(str(one.seed) for one in compared)}"
+    return said
 
 
 def _pool(seeds: list[ErrorRate]) -> ErrorRate:

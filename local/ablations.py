@@ -134,9 +134,12 @@ def row_file(row: str, folders: Sequence[Path]) -> Path:
 def read_seeds(text: str) -> list[int]:
     """Numbers separated by commas or spaces."""
     try:
-        return [int(word) for word in dict.fromkeys(text.replace(",", " ").split())]
+        seeds = [int(word) for word in dict.fromkeys(text.replace(",", " ").split())]
     except ValueError:
-        raise UserError(f"seeds {text}: write whole numbers, as 1,2,3") from None
+        seeds = []
+    if not seeds:
+        raise UserError(f"seeds {text!r}: write whole numbers, as 1,2,3")
+    return seeds
 
 
 def gpus(count: int, visible: str | None) -> list[dict[str, str]]:

@@ -47,14 +47,15 @@ def draw_accuracy(confusions: Sequence[np.ndarray], names: Sequence[str], phones
     """A matplotlib Figure: a column a phone, a mark a classifier; below, how frequent the phone is.
 
     Args:
-        confusions: frames of the test split (classes, classes), rows the labels' classes; all of the same frames.
+        confusions: frames of the test split (classes, classes), rows the labels' classes; all of the same frames. Of
+            a probe with several seeds, their mean.
         phones: the classes' names.
 
     Raises:
         UserError: the classifiers were not tested on the same frames.
     """
     first = confusions[0]
-    if any((other.sum(1) != first.sum(1)).any() for other in confusions):
+    if not all(np.allclose(other.sum(1), first.sum(1), rtol=0, atol=0.5) for other in confusions):  # half a frame
         raise UserError("the classifiers were tested on different frames; probe all of them with the same labels")
     shown = order(first, phones)
     figure = figures.new(4.8)
@@ -117,7 +118,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     phones = read_symbols(args.lang)[1:]
     facts = [figures.read(path, "confusion") for path in args.results]
-    confusions = [np.array(one["confusion"]) for one in facts]
+    # What a probe wrote is summed over its seeds.
+    confusions = [np.array(one["confusion"]) / len(one.get("probe_seeds", ["the network's"])) for one in facts]
     experiments = [figures.experiment(path.parent.parent, args.to) for path in args.results]
     names = figures.distinct([row_label(one) for one in facts], experiments)
     labels = f"labels: {facts[0]['labels']}"

@@ -107,7 +107,7 @@ def test_several_seeds_have_mean_and_spread(exp: Path) -> None:
         write(exp, "steps_2", correct, steps=2, seed=seed)
     write(exp, "mixed_speaker", 65, seed=2)
     row = cells(table(ablations(exp)), "mixed speaker, 2 steps")
-    assert row["phone"] == "48.0 ± 3.6 (n 3)" and row["less"] == "-16.5 ± 2.1 (n 2)"
+    assert row["phone"] == "48.0 ± 3.6 (n 3)" and row["less"] == "-16.5 ± 2.1 (n 2), of seed 1, 2"
     assert row["seeds"] == "1, 2, 3"
 
 
@@ -121,12 +121,12 @@ def test_rows_that_are_under_way_are_marked(exp: Path) -> None:
     write(exp, "same_speaker_excl", 40, batch_composition="same_speaker", candidates="other_windows", probed_after=600)
     write(exp, "steps_2", None, trained=False, steps=2, seed=2)
     lines = table(ablations(exp))
-    assert cells(lines, "mixed speaker, 4 steps")["phone"] == "running, update 40 of 1,200"
-    assert cells(lines, "mixed speaker, 8 steps")["phone"] == "running, update 0 of 1,200"
+    assert cells(lines, "mixed speaker, 4 steps")["phone"] == "begun, update 40 of 1,200"
+    assert cells(lines, "mixed speaker, 8 steps")["phone"] == "begun, update 0 of 1,200"
     assert cells(lines, "same speaker, 12 steps")["phone"] == "trained, not probed yet"
     assert cells(lines, "same speaker (excl.), 12 steps")["phone"] == "trained, not probed yet"  # only on the way
     both = cells(lines, "mixed speaker, 2 steps")["phone"]
-    assert both.startswith("45.0 (") and both.endswith("); running, update 0 of 1,200 (seed 2)")
+    assert both.startswith("45.0 (") and both.endswith("); begun, update 0 of 1,200 (seed 2)")
 
 
 def test_only_models_that_differ_in_the_row_alone_are_compared(exp: Path) -> None:

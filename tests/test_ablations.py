@@ -297,7 +297,7 @@ Call = Callable[[ModuleType, Driver], object]
     "call, message",
     [
         (lambda s, d: s.row_file("step_2", [d.top / "conf", d.top / "more"]), "choose of: mixed, steps_2, steps_8"),
-        (lambda s, d: s.read_seeds("1,two"), "seeds 1,two: write whole numbers, as 1,2,3"),
+        (lambda s, d: s.read_seeds("1,two"), "seeds '1,two': write whole numbers, as 1,2,3"),
     ],
 )
 def test_slips(script: ModuleType, driver: Driver, call: Call, message: str) -> None:

@@ -176,6 +176,25 @@ def test_parts_in_any_order_make_one_index(exp: Path, data: Path, tmp_path: Path
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_torchruns_processes_are_the_parts(
+    exp: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        assert not (out / "feats.scp").exists()
+        monkeypatch.setenv("RANK", rank)
+        run(exp, data, out)
+    assert {path.name for path in out.glob("*.ark")} == {"feats.1.ark", "feats.2.ark"}
+    assert_frames(dict(read_float_matrices(out / "feats.scp")))
+
+
+def test_a_rank_alone_is_no_torchruns(exp: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some clusters set it for every job."""
+    monkeypatch.setenv("RANK", "1")
+    assert_frames(dict(read_float_matrices(run(exp, data, tmp_path / "out") / "feats.scp")))
+
+
 def test_silence_and_other_rates(exp: Path, tmp_path: Path) -> None:
     """Silence is sound like any other; 8 kHz gives as many frames as it lasts."""
     for name, rate in (("silence", 16000), ("slow", 8000)):

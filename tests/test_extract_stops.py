@@ -220,16 +220,6 @@ def test_a_job_leaves_the_others_files_alone(exp: Path, data: Path, tmp_path: Pa
     assert not others.exists() and list(read_table(out / "npy.scp")) == sorted(LENGTHS)
 
 
-def test_torchruns_environment_is_taken_whole_or_not_at_all(
-    exp: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")  # as some clusters have it
-    assert (run(exp, data, tmp_path / "one") / "feats.scp").exists()
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    out = run(exp, data, tmp_path / "two")
-    assert (out / "feats.2.ark").exists() and not (out / "feats.1.ark").exists()
-
-
 def test_jobs_join_in_turn(exp: Path, data: Path, tmp_path: Path) -> None:
     """One that waited for another to join tells what was written meanwhile, not what was before."""
     out, options = tmp_path / "out", ("--nj", "2", "--max-dropped", "1")

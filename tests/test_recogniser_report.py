@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cpc_speech.error_rate import ErrorRate, save_error_rate
+from cpc_speech.errors import UserError
 from cpc_speech.recogniser_report import objects, section
 
 
@@ -51,8 +52,24 @@ def test_rows(exp: Path) -> None:
         ["MFCC, 13 with differences", "80", lstm, "12,345", "1", "28.0 (28.0–28.0)", "20.0 / 4.0 / 4.0"],
         ["log-mel filterbank, 80", "80", lstm, "12,345", "1", "40.0 (40.0–40.0)", "30.0 / 5.0 / 5.0"],
         ["CPC, same_speaker", "80", lstm, "12,345", "1, 2",
-         "28.0 (28.0–28.0); from 27.0 to 29.0", "21.0 / 4.0 / 3.0", "-12.0 (-12.0 … -12.0)"],
+         "28.0 (28.0–28.0); from 27.0 to 29.0", "21.0 / 4.0 / 3.0",
+         "-13.0 (-13.0 … -13.0), of seed 1"],
     ]  # fmt: skip
+
+
+def test_differences_of_several_seeds_hold_their_spread(exp: Path) -> None:
+    """−13 and −10 points against filterbanks of the same two seeds, all utterances alike: −11.5 ± 12.71·1.5 of
+    Student's t."""
+    write(exp, "fbank", "lstm", 2, (29, 5, 5))
+    [row] = [line for line in section(exp) if "CPC, same_speaker | 80" in line]
+    assert row.endswith("| -11.5 (-30.6 … +7.6) |  |")
+
+
+def test_two_of_one_seed_are_not_mixed(exp: Path) -> None:
+    (exp / "recogniser" / "fbank.lstm.seed1").rename(exp / "recogniser" / "fbank.lstm.other")
+    write(exp, "fbank", "lstm", 1, (31, 5, 5))
+    with pytest.raises(UserError, match=r"fbank\.lstm\.other and .*fbank\.lstm\.seed1 are .* one seed; move"):
+        list(section(exp))
 
 
 def test_only_what_was_trained_alike_is_compared(exp: Path) -> None:

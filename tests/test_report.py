@@ -202,6 +202,18 @@ def test_without_write_the_table_is_printed_and_nothing_written(
     assert sorted(exp.rglob("*")) == before
 
 
+def test_nothing_of_the_same_name_is_lost(exp: Path, data: Path) -> None:
+    """A second supervised network is a row of its own; the first keeps its speakers."""
+    write(exp / "supervised_phone_again", "supervised", "phone", 71, seed=2)
+    write(exp / "twenty", "c", "phone", 53, steps=20)
+    results, text = report(exp, data)
+    assert len([r for r in results if r["table"] == 1]) == 18
+    first, second = (cells(text, "supervised", table) for table in (0, 1))
+    assert first[0].startswith("70.0 (") and first[1].startswith("80.0 (")
+    assert second[0].startswith("71.0 (") and second[1] == ""
+    assert cells(text, "CPC, mixed speaker, 20 steps")[3] == "", "the paper's is of 12 steps"
+
+
 def test_a_table_that_is_not_complete_yet(tmp_path: Path, data: Path) -> None:
     write(tmp_path / "exp" / "mixed_speaker", "c", "phone", 50)
     results, text = report(tmp_path / "exp", data)
@@ -215,11 +227,11 @@ def test_models_without_a_probe_are_marked(exp: Path, data: Path, capsys: pytest
         path.unlink()
     (exp / "same_speaker" / "config.yaml").write_text(Config(batch_composition="same_speaker").dump())
     (exp / "supervised_phone" / "config.yaml").write_text(Config().dump())
-    state = "running, update 500 of 300,000"
+    state = "begun, update 500 of 300,000"
     _, text = report(exp, data)
     assert cells(text, "CPC, same speaker") == [state, "", "", "", "", "300,000", "1,024"]
     assert len(cells(text, "CPC, same speaker")) == len(cells(text, "CPC, mixed speaker")), "one table, as many columns"
-    assert text.count("running, update") == 1
+    assert text.count("begun, update") == 1
     only = exp.parent / "other"
     only.mkdir()
     (exp / "same_speaker").rename(only / "same_speaker")

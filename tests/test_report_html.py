@@ -35,7 +35,7 @@ Measured on <b>noise</b> & "more", at 95 % of https://example.org/x.png.
 | | most frequent class | 17.5 | | |
 | 1.1 | random | 29.8 (29.0–30.6) | | b |
 | 1.10 | ten | -3.1 (-4.0 … -2.2) | 12,000 | a |
-| 1.9 | nine | running, update 3 of 10 | 700 | C |
+| 1.9 | nine | begun, update 3 of 10 | 700 | C |
 | 1.2 | two | 157.2 (156.4–157.9) | 6,000 | `<i>` |
 
 ## Pretraining

@@ -158,7 +158,7 @@ def test_slips(make_data: MakeData, tmp_path: Path) -> None:
     data = long_data(make_data)
     with pytest.raises(UserError, match="128 steps do not fit the 128 frames"):
         run(data, experiment(tmp_path / "a", steps=128, window_samples=40960))
-    with pytest.raises(UserError, match="holds no checkpoint; pretrain it first"):
+    with pytest.raises(UserError, match="holds no checkpoint; name an experiment"):
         run(data, tmp_path / "nothing")
     with pytest.raises(SystemExit):
         run(data, tmp_path / "a", "--minibatches", "1")
