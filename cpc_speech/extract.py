@@ -47,7 +47,7 @@ from cpc_speech.streaming import Stream
 from data_prep.audio import AudioError, AudioReader
 from data_prep.segments import Segment, read_segments
 
-OPTIONS = "extract.json"
+OPTIONS = "extract.json"  # of OUT: what Options it was begun with
 _DIGESTS = ("weights", "utterances")  # of Options: what they were tells nobody anything
 
 log = logging.getLogger(__name__)

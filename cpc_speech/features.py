@@ -59,14 +59,15 @@ class FeatureStore:
         with atomic_write(path, "wb") as file:
             progress = tqdm(total=len(audio), unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
             with progress:
-                for i, rows in represented(audio, audio.num_samples, representation):
-                    if len(rows) != frames[i] or not torch.isfinite(rows.half()).all():
+                for i, exact in represented(audio, audio.num_samples, representation):
+                    rows = exact.half()
+                    if len(rows) != frames[i] or not torch.isfinite(rows).all():
                         raise UserError(
                             f"{audio.utterances[i]}: {representation.name} gave {len(rows)} frames where "
                             f"{frames[i]} finite ones are due; check its audio"
                         )
                     file.seek(int(starts[i]) * row)  # not through a memory map, where a full disk is a bus error
-                    file.write(rows.half().cpu().numpy().tobytes())
+                    file.write(rows.cpu().numpy().tobytes())
                     progress.update()
         return cls(path, audio.utterances, frames, representation.dim)
 
