@@ -180,7 +180,7 @@ def settle(out: Path, options: Options, model: str) -> None:
 def check_audio(out: Path, segments: Sequence[Segment], journal: Journal) -> None:
     """Raise UserError where audio was changed after its frames were written; it may be gone."""
     written = ((s, journal.records[s.utterance]) for s in segments if s.utterance in journal.records)
-    known = ((s, record.get("file")) for s, record in written if "place" in record)
+    known = ((s, record["file"]) for s, record in written if "file" in record)  # dropped ones have none
     if changed := [s.utterance for s, before in known if stamp(s.path) not in (None, before)]:
         raise UserError(
             f"{out}: the audio of {len(changed)} utterances, first {changed[0]}, was changed since their features were "
