@@ -1,4 +1,7 @@
-"""What tests of extraction share: a small network, a data directory of audio files, and the network's own frames."""
+"""What tests of extraction share: a small network, a data directory of audio files, and the network's own frames.
+
+Its fixtures are ``exp``, ``data`` and ``small_pools`` where they are imported, under names that no argument shadows.
+"""
 
 from __future__ import annotations
 
