@@ -87,7 +87,6 @@ def main(argv: list[str] | None = None) -> None:
     require("kaldialign", "asr")  # before hours of training
     transcripts = load_transcripts(data)
     features = Features(feats, transcripts.splits)
-    started = time.monotonic()
     set_up("fp32")
     model, facts = train(settings, exp, features, transcripts)
     errors, recognised, scores = evaluate(model, features, transcripts, "test")
@@ -104,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
             "features": feats.parent.name, "data": data.name, "dim": len(features.mean),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "settings": asdict(settings), "left_out": transcripts.left_out,
-            "seconds": time.monotonic() - started, **facts, **provenance(),
+            **facts, **provenance(),
         },
     )  # fmt: skip
 
@@ -118,6 +117,7 @@ def train(
         UserError: a training utterance is too short for what was said, a gradient is not finite, or the experiment was
             begun otherwise.
     """
+    started = time.monotonic()
     check_room(features, transcripts, settings.stride)
     processes = alone()
     with torch.random.fork_rng(devices=[]):
@@ -139,6 +139,7 @@ def train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         dev, best = state["dev"], state["best"]
+        started -= state.get("seconds", 0.0)
     update = state["update"] if state else 0
     with atomic_write(exp / "tokens.txt") as file:
         file.writelines(f"{symbol} {number}\n" for number, symbol in enumerate(["<blk>", *transcripts.symbols]))
@@ -166,13 +167,16 @@ def train(
                 if int(np.argmin(dev)) == len(dev) - 1:  # a tie is no improvement
                     best = copy.deepcopy(model.state_dict())
                 progress.set_postfix_str(f"gradient norm {norm:.3f}, dev PER {dev[-1]:.1f} %, best {min(dev):.1f} %")
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update}
-                checkpoint.save(exp, state | {"dev": dev, "best": best, "begun": begun}, keep=1)
+                state = {
+                    "model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update, "dev": dev,
+                    "best": best, "begun": begun, "seconds": time.monotonic() - started,
+                }  # fmt: skip
+                checkpoint.save(exp, state, keep=1)
             if stopped:
                 raise KeyboardInterrupt
     model.load_state_dict(best)
     chosen = min((int(np.argmin(dev)) + 1) * settings.dev_every, settings.updates)
-    return model, {"updates": chosen, "dev_per": dev}
+    return model, {"updates": chosen, "dev_per": dev, "seconds": time.monotonic() - started}
 
 
 def check_room(features: Features, transcripts: Transcripts, stride: int) -> None:

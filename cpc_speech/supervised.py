@@ -80,7 +80,6 @@ def main(argv: list[str] | None = None) -> None:
     audio, splits = load_splits(args.data)
     task = load_task(args.task, args.data, audio, splits)
     set_up(config.precision)
-    started = time.monotonic()
     row = "finetuned" if args.init_from else "supervised"
     score, facts = train(config, args.exp, audio, task, args.dev_every, args.patience, args.init_from)
     log.info("%s, %s: %.2f %% of test frames", row, task.name, score.accuracy)
@@ -90,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         {
             "row": row, "task": task.name, "probe": "end_to_end", "classes": task.classes,
             "probe_context": "utterance", "majority": task.majority(), "seed": config.seed,
-            "config": dataclasses.asdict(config), "seconds": time.monotonic() - started, **facts, **provenance(),
+            "config": dataclasses.asdict(config), **facts, **provenance(),
         },
     )  # fmt: skip
 
@@ -105,6 +104,7 @@ def train(
     init_from: Path | None = None,
 ) -> tuple[Score, dict]:
     """Train to the best dev accuracy; the test score of that network, and what led to it."""
+    started = time.monotonic()
     checkpoint.settle_config(exp, config)
     processes = alone()
     train_split = task.splits["train"]
@@ -127,6 +127,7 @@ def train(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         dev, best = state["dev"], state["best"]
+        started -= state.get("seconds", 0.0)
     update = state["update"] if state else 0
 
     progress = tqdm(
@@ -154,13 +155,12 @@ def train(
                 if int(np.argmax(dev)) == len(dev) - 1:  # a tie is no improvement
                     best = copy.deepcopy(model.state_dict())
                 progress.set_postfix_str(f"gradient norm {norm:.3f}, dev {dev[-1]:.1f} %, best {max(dev):.1f} %")
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update}
-                checkpoint.save(
-                    exp,
-                    state
-                    | {"dev": dev, "best": best, "task": task.name, "dev_every": dev_every, "pretrained": pretrained},
-                    config.keep_checkpoints,
-                )
+                state = {
+                    "model": model.state_dict(), "optimizer": optimizer.state_dict(), "update": update, "dev": dev,
+                    "best": best, "task": task.name, "dev_every": dev_every, "pretrained": pretrained,
+                    "seconds": time.monotonic() - started,
+                }  # fmt: skip
+                checkpoint.save(exp, state, config.keep_checkpoints)
             if stopped:
                 raise KeyboardInterrupt
     model.load_state_dict(best)
@@ -168,7 +168,8 @@ def train(
     save_classifier(exp / "probes" / f"{row}.{task.name}.end_to_end.pt", model.output, task)
     chosen = min((int(np.argmax(dev)) + 1) * dev_every, config.updates)
     score, details = score_test(evaluate(model, config, audio, task, "test"), audio.utterances, task)
-    return score, {"updates": chosen, "dev_accuracy": dev, "pretrained": pretrained, **details}
+    seconds = time.monotonic() - started
+    return score, {"updates": chosen, "dev_accuracy": dev, "pretrained": pretrained, "seconds": seconds, **details}
 
 
 def load_pretrained(model: Classifier, config: Config, exp: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from runs import assert_equal_states, latest
 
+from cpc_speech import checkpoint
 from cpc_speech import recognise as module
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
@@ -137,6 +138,13 @@ def test_resumes_bit_for_bit(data: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for key in ("per", "substitutions", "dev_per", "updates"):
         assert whole[key] == broken[key], key
     assert len(calls) == 12 + stop_at - (stop_at // 5 * 5 if stop_at < 12 else 12)
+
+
+def test_its_time_counts_from_the_beginning(data: Path, tmp_path: Path) -> None:
+    """Also of what was done before it was stopped, here 5,000 seconds."""
+    assert 0 < recognise(data, tmp_path / "exp", *SMALL)["seconds"] < 1000
+    checkpoint.save(tmp_path / "exp", latest(tmp_path / "exp") | {"seconds": 5000.0}, keep=1)
+    assert 5000 < recognise(data, tmp_path / "exp", *SMALL)["seconds"] < 6000
 
 
 @pytest.mark.parametrize("options, named", [(["--seed", "2"], "seed"), (["--learning-rate", "0.1"], "learning-rate")])

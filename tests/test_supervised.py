@@ -165,6 +165,16 @@ def test_resumes_bit_for_bit(
         assert result(tmp_path / "whole")[key] == result(tmp_path / "broken")[key]
 
 
+def test_its_time_counts_from_the_beginning(data: Path, tmp_path: Path, config_file: Path) -> None:
+    """Also of what was done before it was stopped, here 5,000 seconds."""
+    module.main(arguments(data, tmp_path, config_file))
+    state = load_latest(tmp_path)
+    assert state is not None and 0 < state["seconds"] <= result(tmp_path)["seconds"] < 1000
+    checkpoint.save(tmp_path, state | {"seconds": 5000.0}, keep=1)
+    module.main(arguments(data, tmp_path, config_file))
+    assert 5000 < result(tmp_path)["seconds"] < 6000
+
+
 def test_a_resumed_run_does_not_repeat_or_skip_updates(
     data: Path, tmp_path: Path, config_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
