@@ -62,4 +62,5 @@ def machine() -> str:
         model += " with AMX" if " amx_bf16" in flags else ""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ", ".join([f"{len(os.sched_getaffinity(0))} cores of {model}", f"{memory:.0f} GiB", *gpus])
+    cores = len(os.sched_getaffinity(0))
+    return ", ".join([f"{cores} core{'s' * (cores > 1)} of {model}", f"{memory:.0f} GiB", *gpus])
