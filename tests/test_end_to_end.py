@@ -79,12 +79,12 @@ def test_train_clean_100(undisturbed: Path) -> None:
     # 4 updates of 2 minibatches of 2 windows of 1.28 s
     assert heard["hours_heard"] == pytest.approx(4 * 2 * 2 * 1.28 / 3600)
     rows = {
-        "random initialisation", "MFCC, 13", "MFCC, 13 with differences", "CPC, mixed speaker", "CPC, same speaker",
-        "CPC, mixed speaker, fine-tuned", "supervised",
+        "random initialisation", "MFCC, 13", "MFCC, 13 with differences", "CPC, mixed speaker, 3 steps",
+        "CPC, same speaker, 3 steps", "CPC, mixed speaker, 3 steps, fine-tuned", "supervised",
     }  # fmt: skip
     assert set(accuracies(undisturbed)) == {(row, task) for row in rows for task in ("phone", "speaker")}
     page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
-    assert "| CPC, mixed speaker |" in page
+    assert "| CPC, mixed speaker, 3 steps |" in page
     assert "recipes/librispeech100/run.sh --corpus /path/to/LibriSpeech " in page
 
 
@@ -96,7 +96,7 @@ def test_table_2(undisturbed: Path) -> None:
     results = json.loads((undisturbed / "exp" / "report" / "results.json").read_text())
     rows = {r["experiment"]: r["accuracy"] for r in results if r["table"] == 2}
     assert list(rows) == ["ablations/mixed_speaker.seed1", "ablations/current_sequence.seed1"]
-    assert rows["ablations/mixed_speaker.seed1"] == accuracies(undisturbed)["CPC, mixed speaker", "phone"]
+    assert rows["ablations/mixed_speaker.seed1"] == accuracies(undisturbed)["CPC, mixed speaker, 3 steps", "phone"]
     assert " | current sequence only, 3 steps | " in (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
 
 
@@ -121,7 +121,7 @@ def test_phone_labels(undisturbed: Path) -> None:
     assert "\n| | gmm | pocketsphinx |\n" in page and "\n| | -1 | 0 | +1 | the best, less that at 0 |\n" in page
     results = json.loads((undisturbed / "exp" / "report" / "results.json").read_text())
     moved = {(r["row"], r["labels"], r["label_shift"]) for r in results if r["table"] == "labels"}
-    rows = ("MFCC, 13", "CPC, mixed speaker")  # and no other model than the first
+    rows = ("MFCC, 13", "CPC, mixed speaker, 3 steps")  # and no other model than the first
     assert moved == {(row, *how) for row in rows for how in [("gmm", -1), ("gmm", 0), ("gmm", 1), ("pocketsphinx", 0)]}
     [compared] = [r for r in results if r["table"] == "label comparison"]
     assert compared["row"] == "pocketsphinx" and compared["frames"]["agreement_percent"] > 50
