@@ -17,7 +17,15 @@ from cpc_speech.config import Config, load_config
 from cpc_speech.infonce import PAPER_SETTINGS, setting_name
 from cpc_speech.metrics import progress
 from cpc_speech.pretraining_report import effort, say_test_heard, test_heard
-from cpc_speech.scores import Score, load_score, probe_seeds, show_accuracy, show_difference, show_probe_seeds
+from cpc_speech.scores import (
+    Score,
+    load_score,
+    probe_seeds,
+    show_accuracy,
+    show_difference,
+    show_probe_seeds,
+    show_seeds,
+)
 
 # van den Oord et al. 2018, Table 2, in its order: phone accuracy, in per cent.
 PAPER = {
@@ -215,8 +223,7 @@ def _line(row: Row, apart: dict[Path, tuple[float, float, float]]) -> str:
     elif known:
         mean, spread = _mean_and_spread([value for value, _, _ in known])
         difference = f"{mean:+.1f} ± {spread:.1f} (n {len(known)})"
-    if 0 < len(known) < len(probed):  # the reference has not all of the seeds
-        difference += f", of seed {', '.join(str(one.config.seed) for one in compared)}"
+    difference += show_seeds([one.config.seed for one in compared], len(probed))
     cells = [
         row.number, row.name, "; ".join(filter(None, [accuracy, *under_way])), difference, paper,
         f"{config.num_candidates:,}", f"{config.updates:,}", ", ".join(str(one.config.seed) for one in seeds),

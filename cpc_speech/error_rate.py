@@ -51,16 +51,8 @@ class ErrorRate:
         """95 % interval of the rate, in per cent (percentile bootstrap over utterances)."""
         return self.share().interval()
 
-    def difference(self, other: ErrorRate) -> tuple[float, float, float]:
-        """self − other in points, and its 95 % interval, from the same resamples of the same utterances.
-
-        Raises:
-            UserError: the two were measured on different utterances.
-        """
-        return self.share().difference(other.share())
-
     def share(self) -> Score:
-        """Errors by length, which resample as frames that are right by frames do."""
+        """Errors by length, which resample, and differ in points, as frames that are right by frames do."""
         return Score(self.utterances, self.errors, self.lengths)
 
 

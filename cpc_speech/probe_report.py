@@ -11,7 +11,7 @@ from cpc_speech.ablation_report import row_name
 from cpc_speech.config import Config, load_config
 from cpc_speech.metrics import progress
 from cpc_speech.pretraining_report import TEST_HEARD, effort, say_test_heard, test_heard
-from cpc_speech.scores import Score, load_score, probe_seeds, show_accuracy, show_difference, show_probe_seeds
+from cpc_speech.scores import Score, fits, load_score, probe_seeds, show_accuracy, show_difference, show_probe_seeds
 
 # van den Oord et al. 2018, Table 1 (and, for same-speaker negatives, Table 2): phone, speaker, in per cent.
 PAPER = {
@@ -64,7 +64,7 @@ class Result:
         """Of a speaker's row: utterances that are right as a whole, each counted once for each of the probe's seeds."""
         if (right := self.facts.get("utterances_right")) is None:
             return None
-        return Score(self.score.utterances, right, [len(self.facts.get("probe_seeds", ["the network's"]))] * len(right))
+        return Score(self.score.utterances, right, [fits(self.facts)] * len(right))
 
 
 class Row(NamedTuple):

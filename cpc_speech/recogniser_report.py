@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cpc_speech.error_rate import ErrorRate, load_error_rate
 from cpc_speech.errors import UserError
 from cpc_speech.probe_report import LABELS
-from cpc_speech.scores import mean_difference, show_accuracy, show_difference
+from cpc_speech.scores import mean_difference, show_accuracy, show_difference, show_seeds
 
 REFERENCES = ("fbank", "mfcc39")  # what the others are compared with
 HEADS = {"linear": "linear", "lstm": "bidirectional LSTM"}
@@ -151,10 +151,8 @@ def _gain(seeds: list[Recognised], references: list[Recognised]) -> str:
     compared = [one for one in seeds if one.seed in of_seed]
     if not compared:
         return ""
-    said = show_difference(*mean_difference([(one.errors.share(), of_seed[one.seed]) for one in compared]))
-    if len(compared) < len(seeds):
-        said += f", of seed {', '.join(str(one.seed) for one in compared)}"
-    return said
+    difference = mean_difference([(one.errors.share(), of_seed[one.seed]) for one in compared])
+    return show_difference(*difference) + show_seeds([one.seed for one in compared], len(seeds))
 
 
 def _pool(seeds: list[ErrorRate]) -> ErrorRate:

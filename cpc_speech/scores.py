@@ -121,6 +121,11 @@ def show_difference(value: float, low: float, high: float) -> str:
     return f"{value:+.1f} ({low:+.1f} … {high:+.1f})"
 
 
+def show_seeds(compared: Sequence[int], of: int) -> str:
+    """What stands behind a difference where not all ``of`` seeds of a row have a counterpart; nothing where all do."""
+    return f", of seed {', '.join(map(str, compared))}" if 0 < len(compared) < of else ""
+
+
 def show_probe_seeds(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """A sentence on the seeds of probes, for the text below a table; nothing where each has one.
 
@@ -139,6 +144,11 @@ def show_probe_seeds(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         f"A probe's accuracy is the mean of {' or '.join(map(str, counts))} probe seeds; the largest spread among "
         f"them, the greatest less the least, is {spread:.2f} points ({name}, {task}). "
     )
+
+
+def fits(facts: Mapping[str, Any]) -> int:
+    """How many fits of the probe the counts in its result are sums over; a network trained end to end is one."""
+    return len(facts.get("probe_seeds", ["the network's"]))
 
 
 def probe_seeds(facts: Mapping[str, Any]) -> dict[str, Any]:

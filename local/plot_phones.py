@@ -20,6 +20,7 @@ import numpy as np
 
 from cpc_speech.errors import UserError, run
 from cpc_speech.probe_report import row_label
+from cpc_speech.scores import fits
 from data_prep.phones import BROAD_CLASSES, broad_class, read_symbols
 
 BAR = (0, 1, 5, 20, 50, 100)  # per cent, named beside the scale of darkness
@@ -119,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     phones = read_symbols(args.lang)[1:]
     facts = [figures.read(path, "confusion") for path in args.results]
     # What a probe wrote is summed over its seeds.
-    confusions = [np.array(one["confusion"]) / len(one.get("probe_seeds", ["the network's"])) for one in facts]
+    confusions = [np.array(one["confusion"]) / fits(one) for one in facts]
     experiments = [figures.experiment(path.parent.parent, args.to) for path in args.results]
     names = figures.distinct([row_label(one) for one in facts], experiments)
     labels = f"labels: {facts[0]['labels']}"

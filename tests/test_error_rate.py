@@ -72,11 +72,11 @@ def test_interval_is_that_of_a_bootstrap_over_utterances(random_errors: list[Err
 
 def test_difference_is_paired(random_errors: list[ErrorRate]) -> None:
     one, other = random_errors
-    value, low, high = one.difference(other)
+    value, low, high = one.share().difference(other.share())
     assert value == pytest.approx(one.rate - other.rate) and low < value < high
-    assert one.difference(one) == (0, 0, 0)
+    assert one.share().difference(one.share()) == (0, 0, 0)
     with pytest.raises(UserError, match="different test utterances"):
-        one.difference(ErrorRate(["else"], [1], [0], [0], [0]))
+        one.share().difference(ErrorRate(["else"], [1], [0], [0], [0]).share())
 
 
 @pytest.mark.parametrize("unit, rate", [("phones", "per"), ("words", "wer")])
