@@ -258,8 +258,10 @@ def test_phones(tmp_path: Path) -> None:
     c = {"row": "mfcc", "probe": "linear", "probe_context": "utterance", "labels": "gmm"}
     paths = [
         # The sums of three seeds, beside one.
-        write(tmp_path / "x" / "probes" / "a.phone.linear.json",
-              c | {"confusion": (3 * counts).tolist(), "probe_seeds": [1, 2, 3]}),
+        write(
+            tmp_path / "x" / "probes" / "a.phone.linear.json",
+            c | {"confusion": (3 * counts).tolist(), "probe_seeds": [1, 2, 3]},
+        ),
         write(tmp_path / "y" / "probes" / "b.phone.mlp.json", c | {"probe": "mlp", "confusion": worse.tolist()}),
     ]
     to = ["--lang", str(tmp_path / "lang"), "--to", str(tmp_path / "figures")]
