@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,13 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk, quota, limit on 
 
 class UserError(Exception):
     """What is wrong with the input or the set-up, where, and what to do: shown without a traceback."""
+
+
+def refuse(problems: Sequence[str], place: str | Path) -> None:
+    """Raise one UserError that lists every problem found in ``place``, if there is any."""
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UserError("\n  ".join([f"{place}: {count}:", *problems]))
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -33,6 +33,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cpc_speech import machine
+from cpc_speech.audio import AudioError, AudioReader
 from cpc_speech.errors import UserError, require, run, writing
 from cpc_speech.feature_dir import DROPPED, FORMATS, Store, check_names, make_store, write_tables
 from cpc_speech.features import represented
@@ -43,9 +44,8 @@ from cpc_speech.model import CPC
 from cpc_speech.pools import BLOCK, Heard, ahead, pools, stamp
 from cpc_speech.pretrained import read
 from cpc_speech.representations import CPCFrames
+from cpc_speech.segments import Segment, read_segments
 from cpc_speech.streaming import Stream
-from data_prep.audio import AudioError, AudioReader
-from data_prep.segments import Segment, read_segments
 
 OPTIONS = "extract.json"  # of OUT: what Options it was begun with
 _DIGESTS = ("weights", "utterances")  # of Options: what they were tells nobody anything

@@ -17,7 +17,7 @@ from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import MatrixArchive, matrix_blocks, matrix_bytes, write_double_matrices
-from data_prep.segments import Segment
+from cpc_speech.segments import Segment
 
 FORMATS = ("kaldi", "npy", "lhotse")
 DROPPED = "feats.dropped"

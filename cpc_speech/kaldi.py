@@ -24,9 +24,6 @@ from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 
-HOP = 160  # samples a frame
-PHONE_CLASSES = 41  # 39 ARPAbet phones, SIL, SPN (paper, section 3.1); label = class + 1, 0 = unlabelled
-
 
 def _import_kaldi_io() -> ModuleType:
     quiet = contextlib.redirect_stderr(io.StringIO())
@@ -238,34 +235,3 @@ def _open(archive: str, scp: str | Path) -> BufferedReader:
         return open(archive, "rb")
     except OSError as error:
         raise UserError(f"{scp} points to {archive}: {error.strerror}; run the stage that makes it again") from error
-
-
-def read_phones(
-    data_dir: str | Path, utterances: Iterable[str], scp: str | Path | None = None
-) -> dict[str, np.ndarray]:
-    """The phone labels of these utterances, checked against the audio's length.
-
-    Args:
-        scp: the index of the labels; default: the data directory's phones.scp.
-
-    Returns:
-        utterance -> (num_samples // 160,) int32; 0 = unlabelled, class = label - 1.
-
-    Raises:
-        UserError: an utterance without labels, of another length, or with a label outside 0..41.
-    """
-    data_dir = Path(data_dir)
-    scp = scp or data_dir / "phones.scp"
-    num_samples = read_table(data_dir / "utt2num_samples")
-    phones = {}
-    for utterance, labels in read_int_vectors(scp, utterances):
-        frames = int(num_samples.get(utterance, -1)) // HOP
-        if len(labels) != frames:
-            raise UserError(
-                f"{scp}: {utterance} has {len(labels)} labels for {frames} frames of audio; "
-                "run stage 2 (phone labels) again"
-            )
-        if labels.size and not 0 <= labels.min() <= labels.max() <= PHONE_CLASSES:
-            raise UserError(f"{scp}: {utterance} has a label outside 0..{PHONE_CLASSES}")
-        phones[utterance] = labels
-    return phones

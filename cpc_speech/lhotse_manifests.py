@@ -15,7 +15,7 @@ from typing import Any
 from cpc_speech.errors import require
 from cpc_speech.model import HOP
 from cpc_speech.packed import SAMPLE_RATE
-from data_prep.segments import Segment
+from cpc_speech.segments import Segment
 
 
 def padded_frames(seconds: float) -> int:

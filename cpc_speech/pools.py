@@ -14,11 +14,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from cpc_speech.audio import AudioError, AudioReader
 from cpc_speech.lhotse_manifests import padded_frames
 from cpc_speech.model import HOP
 from cpc_speech.packed import SAMPLE_RATE
-from data_prep.audio import AudioError, AudioReader
-from data_prep.segments import Segment
+from cpc_speech.segments import Segment
 
 LONG = 120 * SAMPLE_RATE  # samples; an utterance of more is never held
 BLOCK = 40 * SAMPLE_RATE  # samples of it at a time

@@ -29,8 +29,8 @@ from cpc_speech.datadir import read_list, read_table, write_table
 from cpc_speech.error_rate import errors_of, save_error_rate
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.kaldi import read_float_matrices
+from cpc_speech.pronunciations import CMUDICT, read_pronunciations
 from cpc_speech.provenance import provenance
-from data_prep.lexicon import CMUDICT, whole_lexicon
 
 Sequences = Mapping[str, Sequence[str]]  # utterance -> words or phones
 Lexicon = Mapping[str, Sequence[Sequence[int]]]  # word -> variants, as numbers of phones from 1 on
@@ -124,7 +124,7 @@ def lexicon_of(source: str | Path, symbols: Sequence[str]) -> dict[str, list[lis
         UserError: there are none.
     """
     number = {symbol: i for i, symbol in enumerate(symbols, 1)}
-    whole = whole_lexicon(source)
+    whole = read_pronunciations(source)
     lexicon = {
         word: said
         for word, variants in whole.items()

@@ -10,9 +10,9 @@ import numpy as np
 
 from cpc_speech.datadir import read_list, read_table
 from cpc_speech.errors import UserError
-from cpc_speech.kaldi import PHONE_CLASSES, read_phones
 from cpc_speech.model import HOP
 from cpc_speech.packed import PackedAudio
+from cpc_speech.phones import PHONE_CLASSES, read_phones
 
 SPLITS = ("train", "dev", "test")
 

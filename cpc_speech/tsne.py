@@ -30,11 +30,11 @@ from cpc_speech.features import batches_by_length
 from cpc_speech.files import atomic_write
 from cpc_speech.loader import waveform
 from cpc_speech.packed import PackedAudio
+from cpc_speech.phones import read_symbols
 from cpc_speech.probe import make_representation
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import Representation
 from cpc_speech.tasks import Task, labels_by, load_task
-from data_prep.phones import read_symbols
 
 log = logging.getLogger(__name__)
 

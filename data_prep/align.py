@@ -38,10 +38,11 @@ from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
+from cpc_speech.pronunciations import CMUDICT
 from data_prep.alignment import Job, add_seconds
 from data_prep.ctm import ctm_lines, label_ctm
 from data_prep.label_writer import write_labels
-from data_prep.lexicon import CMUDICT, build_lexicon, count_words, write_unknown
+from data_prep.lexicon import build_lexicon, count_words, write_unknown
 
 ALIGNERS = ("gmm", "pocketsphinx", "posterior")  # data_prep/<name>_align.py; only the one in use is imported
 # An outlier's score lies this many standard deviations below the median; the deviation is 1.4826 times the median

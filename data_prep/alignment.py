@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
-from data_prep.lexicon import Pronunciations
-from data_prep.phones import HOP, SAMPLE_RATE, Interval
+from cpc_speech.phones import HOP, SAMPLE_RATE, Interval
+from cpc_speech.pronunciations import Pronunciations
 
 MARK, SECONDS = "digest", "seconds"
 

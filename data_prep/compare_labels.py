@@ -34,8 +34,8 @@ import numpy as np
 
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
+from cpc_speech.phones import SAMPLE_RATE, SYMBOLS
 from data_prep.label_agreement import SHIFTS, Comparison, compare
-from data_prep.phones import SAMPLE_RATE, SYMBOLS
 
 WITHIN = (10, 20, 50)  # ms
 CONFUSED = 3  # phones named beside each phone

@@ -1,15 +1,14 @@
-"""What every scanner does with the utterances it found: refuse all faults at once, write a data directory."""
+"""What every scanner does with the utterances it found: write a data directory."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from cpc_speech.datadir import write_table
-from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 
 log = logging.getLogger(__name__)
@@ -20,13 +19,6 @@ class Utterance(NamedTuple):
     speaker: str
     seconds: float
     text: str | None = None
-
-
-def refuse(problems: Sequence[str], place: str | Path) -> None:
-    """Raise one UserError that lists every problem found in ``place``, if there is any."""
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UserError("\n  ".join([f"{place}: {count}:", *problems]))
 
 
 def write_data_dir(data_dir: str | Path, utterances: Mapping[str, Utterance], facts: Mapping[str, object]) -> None:

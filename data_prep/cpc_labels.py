@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from cpc_speech.errors import UserError
-from cpc_speech.kaldi import PHONE_CLASSES
+from cpc_speech.phones import PHONE_CLASSES, PHONE_ID
 from data_prep.frame_labels import IdMap
-from data_prep.phones import PHONE_ID
 
 DOUBTFUL = "doubtful"
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from cpc_speech.errors import UserError
+from cpc_speech.phones import HOP, PHONE_ID, SAMPLE_RATE, Interval, phone_of
 from data_prep.label_writer import MAX_FRAMES_OFF, Labelled, timed_labels
-from data_prep.phone_names import phone_of
-from data_prep.phones import HOP, PHONE_ID, SAMPLE_RATE, Interval
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,7 @@ def ctm_lines(utterance: str, intervals: Iterable[Interval]) -> str:
 def read_ctm(path: str | Path) -> Iterator[tuple[str, list[tuple[Interval, bool]]]]:
     """Yield each utterance's intervals, each with whether its limits are sure: no confidence, or one of 1 or above.
 
-    Phones are those of ``phone_names.phone_of``: no stress, sp is SIL, ...
+    Phones are those of ``phones.phone_of``: no stress, sp is SIL, ...
 
     Raises:
         UserError: the first line that is no CTM line, names an unknown phone or is out of order (names the line).

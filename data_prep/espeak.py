@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cpc_speech.errors import UserError, require
+from cpc_speech.phones import SILENCE, Interval
 from data_prep.espeak_phones import phones_of, r_is_said_before
-from data_prep.phones import SILENCE, Interval
 
 SYNCHRONOUS, PHONEME_EVENTS, DONT_EXIT, UTF8 = 2, 0x0001, 0x8000, 1  # constants of speak_lib.h
 EVENT_END, EVENT_WORD, EVENT_PHONEME = 0, 1, 7

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from cpc_speech.errors import UserError
-from data_prep.phones import SILENCE
+from cpc_speech.phones import SILENCE
 
 STRESS_MARKS = "'%,="  # written before a mnemonic
 

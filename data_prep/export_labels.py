@@ -27,11 +27,10 @@ from tqdm import tqdm
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
+from cpc_speech.phones import SAMPLE_RATE, UNLABELLED, Interval, intervals_from_labels, read_symbols
 from data_prep.ctm import ctm_lines
 from data_prep.frame_labels import num_kaldi_frames
 from data_prep.label_sets import Labels, read_label_set
-from data_prep.phone_names import UNLABELLED
-from data_prep.phones import SAMPLE_RATE, Interval, intervals_from_labels, read_symbols
 from data_prep.textgrid import write_textgrid
 
 Utterance = tuple[str, int, Labels]  # id, number of samples, labels

@@ -11,51 +11,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from pathlib import Path
 
 from tqdm import tqdm
 
+from cpc_speech.audio import AudioError, seconds, wav_path
 from cpc_speech.datadir import read_table
-from cpc_speech.errors import UserError, run
-from data_prep.audio import AudioError, seconds, wav_path
-from data_prep.corpus import Utterance, refuse, write_data_dir
-
-SUFFIXES = {".flac", ".wav", ".ogg", ".mp3", ".opus"}
-
-Found = dict[str, tuple[str, str]]  # utterance -> (absolute path, speaker)
-
-
-def find_audio(folder: Path) -> tuple[Found, list[str]]:
-    """Every audio file below ``folder``, links followed, hidden ones left out; and what is wrong."""
-    found: Found = {}
-    problems: list[str] = []
-    seen: set[str] = set()  # a link to a folder above would lead round in circles
-    for place, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(place, name)
-            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
-                continue
-            parts = path.relative_to(folder).with_suffix("").parts
-            utterance, speaker = without_spaces("-".join(parts)), without_spaces(parts[0])
-            if not str(path).isprintable():
-                problems.append(f"{str(path)!r}: unprintable characters in the name; rename it")
-            elif utterance in found:
-                other = found[utterance][0]
-                problems.append(f"{path}: {other} gives the same id {utterance}; rename one of the two")
-            else:
-                found[utterance] = (str(path), speaker)
-    return found, problems
-
-
-def without_spaces(name: str) -> str:
-    """An id of Kaldi's tables, where a space would end it."""
-    return re.sub(r"\s+", "-", name)
+from cpc_speech.errors import UserError, refuse, run
+from cpc_speech.segments import SUFFIXES, Found, find_audio
+from data_prep.corpus import Utterance, write_data_dir
 
 
 def read_kaldi(folder: Path) -> tuple[Found, list[str]]:

@@ -2,8 +2,8 @@
 
 Kaldi's frame j with snip-edges (its default, and what the CPC authors used) is the window of samples 160 j to
 160 j + 399, centred at 160 j + 200; without, it is centred at 160 j + 80. Our frame t is centred at 160 t + 79
-(phones.py) and takes the label whose centre is nearest: j = t - 1 with snip-edges, which leaves the first frame and
-sometimes the last unlabelled, and j = t without.
+(cpc_speech/phones.py) and takes the label whose centre is nearest: j = t - 1 with snip-edges, which leaves the first
+frame and sometimes the last unlabelled, and j = t without.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cpc_speech.errors import UserError
+from cpc_speech.phones import CENTRE, HOP
 from data_prep.int_vectors import Vector
 from data_prep.label_writer import MAX_FRAMES_OFF, Labelled
-from data_prep.phones import CENTRE, HOP
 
 WINDOW = 400  # samples of Kaldi's default window, 25 ms
 

@@ -20,10 +20,10 @@ from tqdm import tqdm
 from cpc_speech.errors import require
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
+from cpc_speech.phones import SAMPLE_RATE
 from data_prep import gmm_features, gmm_model, gmm_train
 from data_prep.alignment import Aligned, Job, chunked, digest, take_up, why_not
 from data_prep.gmm_graphs import intervals
-from data_prep.phones import SAMPLE_RATE
 from data_prep.workers import Workers, start_workers
 
 VERSION = 2  # of what these modules compute: another one makes what is kept void

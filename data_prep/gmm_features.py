@@ -2,7 +2,7 @@
 
 T = n // 160 frames of an utterance of n samples, as everywhere in this suite. With Kaldi's snip_edges=false frame t is
 the window of 400 samples from 160 t - 120 on (Kaldi, feature-window.cc), its centre 160 t + 79.5: our frame t's, which
-is 160 t + 79 (data_prep.phones). So alignments need no shift: one state a frame is one label a frame.
+is 160 t + 79 (cpc_speech.phones). So alignments need no shift: one state a frame is one label a frame.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from cpc_speech.errors import require
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
-from data_prep.phones import HOP, SAMPLE_RATE
+from cpc_speech.phones import HOP, SAMPLE_RATE
 
 CEPSTRA = 13
 DIM = 3 * CEPSTRA  # with deltas and delta-deltas

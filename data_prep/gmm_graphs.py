@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cpc_speech.phones import HOP, PHONE_ID, SAMPLE_RATE, SILENCE, SYMBOLS, Interval
+from cpc_speech.pronunciations import Pronunciations
 from data_prep.gmm_model import (
     Model,
     acoustic_model,
@@ -17,8 +19,6 @@ from data_prep.gmm_model import (
     transition_model,
     transition_tables,
 )
-from data_prep.lexicon import Pronunciations
-from data_prep.phones import HOP, PHONE_ID, SAMPLE_RATE, SILENCE, SYMBOLS, Interval
 
 SILENCE_PROBABILITY = 0.5  # between words, before the first and after the last: Kaldi's prepare_lang.sh
 ACOUSTIC_SCALE, TRANSITION_SCALE, LOOP_SCALE = 0.1, 1.0, 0.1  # train_mono.sh's scale_opts

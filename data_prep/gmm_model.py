@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cpc_speech.errors import UserError, require
-from data_prep.phones import PHONE_ID, SILENCE, SPOKEN_NOISE
+from cpc_speech.phones import PHONE_ID, SILENCE, SPOKEN_NOISE
 
 PHONE_STATES, NOISE_STATES = 3, 5  # Kaldi's: gen_topo.pl
 ALL = 15  # kGmmAll: weights, means, variances
@@ -121,7 +121,7 @@ def _topology_text() -> str:
 
 @cache
 def topology() -> tuple[Any, Any]:
-    """Kaldi's HmmTopology of the 41 phones, ids as in data_prep.phones, and its context-independent tree."""
+    """Kaldi's HmmTopology of the 41 phones, ids as in cpc_speech.phones, and its context-independent tree."""
     found = kaldi().HmmTopology()
     found.read(_topology_text())
     return found, kaldi().monophone_context_dependency(found.phones, found.get_phone_to_num_pdf_classes())

@@ -18,12 +18,12 @@ from tqdm import tqdm
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
+from cpc_speech.pronunciations import Pronunciations
 from data_prep import gmm_model
 from data_prep.alignment import chunked
 from data_prep.gmm_features import Features, mfcc
 from data_prep.gmm_graphs import Aligner, Beams, Graphs, equal_path
 from data_prep.gmm_model import Model, Statistics
-from data_prep.lexicon import Pronunciations
 from data_prep.workers import Workers
 
 CHUNK = 32  # utterances a task

@@ -27,13 +27,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from cpc_speech.errors import UserError, run
+from cpc_speech.phones import NUMBERED, SYMBOLS
 from data_prep.cpc_labels import NUMBERED_IDS, read_id_map
 from data_prep.ctm import label_ctm
 from data_prep.frame_labels import label_frames
 from data_prep.int_vectors import read_vectors
 from data_prep.kaldi_ali import phone_ids, read_alignments, transition_ids
 from data_prep.label_writer import ALIGNERS_OWN, Labelled, write_labels
-from data_prep.phones import NUMBERED, SYMBOLS
 from data_prep.textgrid import label_textgrids
 
 Import = tuple[Iterable[Labelled], Sequence[str]]  # labelled utterances, the symbol table of the labels

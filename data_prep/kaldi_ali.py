@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from cpc_speech.errors import UserError
+from cpc_speech.phones import PHONE_ID, SYMBOLS, UNLABELLED, phone_of
 from data_prep.frame_labels import IdMap
 from data_prep.int_vectors import Vector, read_vectors
-from data_prep.phone_names import UNLABELLED, phone_of
-from data_prep.phones import PHONE_ID, SYMBOLS
 from data_prep.transition_model import read_transition_phones
 
 

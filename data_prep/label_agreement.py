@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
+from cpc_speech.phones import HOP, PHONE_ID, SAMPLE_RATE, SYMBOLS, Interval
 from data_prep.label_sets import Labels, Load, read_label_set
 from data_prep.match_phones import match_phones
-from data_prep.phones import HOP, PHONE_ID, SAMPLE_RATE, SYMBOLS, Interval
 
 SHIFTS = range(-3, 4)  # frames by which B is moved later
 

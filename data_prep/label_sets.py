@@ -2,7 +2,7 @@
 
 A file named ``*.scp`` is an index of label archives, ids of this suite's phone table; any other is a CTM. Both give an
 utterance as frames and as phones with times: a CTM's frames are what ``import_labels`` makes of it, the phones of an
-archive are the runs of its frames, their boundaries half-way between the centres of two frames (data_prep/phones.py).
+archive are the runs of its frames, their boundaries half-way between the centres of two frames (cpc_speech/phones.py).
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import numpy as np
 
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors
+from cpc_speech.phones import HOP, SYMBOLS, UNLABELLED, Interval, intervals_from_labels, refuse_numbered
 from data_prep.ctm import read_ctm
 from data_prep.label_writer import timed_labels
-from data_prep.phone_names import UNLABELLED
-from data_prep.phones import HOP, SYMBOLS, Interval, intervals_from_labels, refuse_numbered
 
 
 class Labels(NamedTuple):

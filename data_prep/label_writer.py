@@ -16,9 +16,8 @@ from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import write_int_vectors
+from cpc_speech.phones import HOP, SAMPLE_RATE, SYMBOLS, UNLABELLED, Interval, labels_from_intervals, write_symbols
 from data_prep.dropped import refuse_too_many, write_dropped
-from data_prep.phone_names import UNLABELLED
-from data_prep.phones import HOP, SAMPLE_RATE, SYMBOLS, Interval, labels_from_intervals, write_symbols
 
 MAX_FRAMES_OFF = 2  # what framing conventions differ by, and no more
 KALDI_PREFIX = "lbi-"  # of the utterance ids in Kaldi's LibriSpeech data preparation
@@ -136,7 +135,7 @@ def timed_labels(where: str, intervals: Iterable[Interval], num_samples: int, sh
 
     Args:
         where: file and utterance, for messages.
-        intervals: phones of phone_names.phone_of; what ``<eps>`` covers stays unlabelled.
+        intervals: phones of phones.phone_of; what ``<eps>`` covers stays unlabelled.
         shift: seconds to add to every time.
 
     Raises:

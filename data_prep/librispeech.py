@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cpc_speech.errors import UserError, run
-from data_prep.audio import AudioError, seconds
-from data_prep.corpus import Utterance, refuse, write_data_dir
+from cpc_speech.audio import AudioError, seconds
+from cpc_speech.errors import UserError, refuse, run
+from data_prep.corpus import Utterance, write_data_dir
 
 
 def find_subsets(corpus: str | Path, names: Sequence[str] = ()) -> list[Path]:

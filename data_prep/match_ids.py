@@ -23,12 +23,11 @@ import numpy as np
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.files import atomic_write
-from cpc_speech.kaldi import PHONE_CLASSES, read_phones
+from cpc_speech.phones import HOP, PHONE_CLASSES, SAMPLE_RATE, SYMBOLS, read_phones, refuse_numbered
 from data_prep.cpc_labels import DOUBTFUL, NUMBERED_IDS
 from data_prep.frame_labels import label_frames
 from data_prep.int_vectors import read_vectors
 from data_prep.label_writer import shared_labels
-from data_prep.phones import HOP, SAMPLE_RATE, SYMBOLS, refuse_numbered
 
 log = logging.getLogger(__name__)
 

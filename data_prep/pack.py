@@ -21,12 +21,11 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
+from cpc_speech.audio import AudioError, AudioInfo, decode, wav_path
 from cpc_speech.datadir import read_table, write_table
-from cpc_speech.errors import UserError, run
+from cpc_speech.errors import UserError, refuse, run
 from cpc_speech.files import atomic_write, need_room
 from cpc_speech.packed import DTYPE, SAMPLE_RATE
-from data_prep.audio import AudioError, AudioInfo, decode, wav_path
-from data_prep.corpus import refuse
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError, run
+from cpc_speech.phones import SILENCE, SPOKEN_NOISE, refuse_numbered
 from data_prep.dropped import DROPPED
 from data_prep.label_sets import read_label_set
-from data_prep.phones import SILENCE, SPOKEN_NOISE, refuse_numbered
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from tqdm import tqdm
 from cpc_speech.errors import require
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
+from cpc_speech.phones import HOP, SAMPLE_RATE, SPOKEN_NOISE, Interval
+from cpc_speech.pronunciations import Pronunciations
 from data_prep.alignment import Aligned, Job, chunked, digest, take_up, why_not
-from data_prep.lexicon import Pronunciations
-from data_prep.phones import HOP, SAMPLE_RATE, SPOKEN_NOISE, Interval
 from data_prep.workers import start_workers
 
 CHUNK = 16  # utterances a task: small enough that ctrl-C loses little

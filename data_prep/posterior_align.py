@@ -21,22 +21,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cpc_speech.errors import UserError
-from cpc_speech.kaldi import PHONE_CLASSES, read_float_matrices, read_int_vectors
-from data_prep import linear_align
-from data_prep.alignment import Aligned, Job, why_not
-from data_prep.ctm import read_ctm
-from data_prep.lexicon import Pronunciations
-from data_prep.phone_names import UNLABELLED
-from data_prep.phones import (
+from cpc_speech.kaldi import read_float_matrices, read_int_vectors
+from cpc_speech.phones import (
     HOP,
+    PHONE_CLASSES,
     PHONE_ID,
     SAMPLE_RATE,
     SILENCE,
     SYMBOLS,
+    UNLABELLED,
     Interval,
     labels_from_intervals,
     refuse_numbered,
 )
+from cpc_speech.pronunciations import Pronunciations
+from data_prep import linear_align
+from data_prep.alignment import Aligned, Job, why_not
+from data_prep.ctm import read_ctm
 
 K2 = "https://k2-fsa.github.io/k2/installation/"
 SILENCE_CLASS = PHONE_ID[SILENCE] - 1

@@ -22,8 +22,8 @@ import soundfile
 from tqdm import tqdm
 
 from cpc_speech.errors import UserError, run
+from cpc_speech.phones import SAMPLE_RATE, Interval
 from data_prep import espeak
-from data_prep.phones import SAMPLE_RATE, Interval
 from data_prep.sentences import sentences, transcript
 
 LOUDNESS = -26.0  # dB below full scale, the root mean square of every utterance's speech: volume tells no speaker

@@ -17,9 +17,8 @@ import numpy as np
 
 from cpc_speech.errors import UserError, require
 from cpc_speech.files import atomic_write
+from cpc_speech.phones import ARPABET, HOP, SAMPLE_RATE, Interval, phone_of
 from data_prep.label_writer import MAX_FRAMES_OFF, Labelled, timed_labels
-from data_prep.phone_names import phone_of
-from data_prep.phones import ARPABET, HOP, SAMPLE_RATE, Interval
 
 TIER = "phones"
 
@@ -39,7 +38,7 @@ def label_textgrids(folder: str | Path, shift: float = 0.0) -> Iterator[Labelled
 
 
 def read_textgrid(path: str | Path) -> tuple[list[Interval], float]:
-    """The phones of a TextGrid, with the names of ``phone_names.phone_of``, and the end of their tier in seconds.
+    """The phones of a TextGrid, with the names of ``phones.phone_of``, and the end of their tier in seconds.
 
     Raises:
         UserError: no TextGrid, not one tier of phones, an unknown phone or a damaged interval (names the line).

@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from cpc_speech.audio import AudioError, wav_path
 from cpc_speech.datadir import key_and_rest
-from cpc_speech.errors import UserError, run
-from cpc_speech.kaldi import HOP, PHONE_CLASSES, read_int_vectors
+from cpc_speech.errors import UserError, refuse, run
+from cpc_speech.kaldi import read_int_vectors
 from cpc_speech.packed import DTYPE, SAMPLE_RATE
-from data_prep.audio import AudioError, wav_path
-from data_prep.corpus import refuse
+from cpc_speech.phones import HOP, PHONE_CLASSES, read_symbols
 from data_prep.dropped import DROPPED
-from data_prep.phones import read_symbols
 
 SHOWN = 20  # of the same fault; a corpus that moved should not bury everything else
 

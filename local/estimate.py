@@ -21,13 +21,13 @@ import soundfile
 from cpc_speech.config import Config, load_config
 from cpc_speech.cost import parameters, update_operations, update_seconds
 from cpc_speech.errors import UserError, run
+from cpc_speech.segments import SUFFIXES
 
 log = logging.getLogger(__name__)
 
 GB = 1e9
 FLAC_BYTES_PER_HOUR = 6.6 * GB / 100.6  # train-clean-100, extracted
 BASELINES = {"mfcc": 13, "mfcc39": 39, "fbank": 80}  # values a frame
-AUDIO = {".flac", ".wav", ".ogg", ".mp3"}
 
 
 def hours_of(folder: Path) -> float:
@@ -39,9 +39,9 @@ def hours_of(folder: Path) -> float:
         except soundfile.LibsndfileError:
             return 0.0
 
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in AUDIO]
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
     if not files:
-        raise UserError(f"{folder}: no audio in it ({', '.join(sorted(AUDIO))}); name the folder that holds it")
+        raise UserError(f"{folder}: no audio in it ({', '.join(sorted(SUFFIXES))}); name the folder that holds it")
     with ThreadPoolExecutor(8) as pool:
         return sum(pool.map(seconds, files)) / 3600
 

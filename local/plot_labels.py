@@ -22,8 +22,8 @@ import numpy as np
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.packed import PackedAudio
+from cpc_speech.phones import SAMPLE_RATE, SILENCE
 from data_prep.label_sets import Labels, read_utterance
-from data_prep.phones import SAMPLE_RATE, SILENCE
 
 WINDOW, HOP, FFT = 400, 160, 512  # samples: windows of 25 ms every 10 ms, bins of 31 Hz
 DYNAMIC_RANGE = 70  # dB below the loudest that are shown

@@ -19,9 +19,9 @@ import figures
 import numpy as np
 
 from cpc_speech.errors import UserError, run
+from cpc_speech.phones import BROAD_CLASSES, broad_class, read_symbols
 from cpc_speech.probe_report import row_label
 from cpc_speech.scores import fits
-from data_prep.phones import BROAD_CLASSES, broad_class, read_symbols
 
 BAR = (0, 1, 5, 20, 50, 100)  # per cent, named beside the scale of darkness
 

@@ -15,7 +15,7 @@ from typing import Any
 import figures
 
 from cpc_speech.errors import UserError, run
-from data_prep.phones import BROAD_CLASSES, broad_class
+from cpc_speech.phones import BROAD_CLASSES, broad_class
 
 SAME = ("speaker", "phone", "utterance", "frame")  # what tells which frames they are
 NAMES = {"c": "CPC, $c_t$", "z": "CPC, $z_t$", "random": "untrained network", "mfcc": "13 MFCC",

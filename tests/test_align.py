@@ -7,9 +7,9 @@ import pytest
 
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
-from cpc_speech.kaldi import read_int_vectors, read_phones
+from cpc_speech.kaldi import read_int_vectors
+from cpc_speech.phones import labels_from_intervals, read_phones
 from data_prep.align import main, outliers
-from data_prep.phones import labels_from_intervals
 from data_prep.sentences import transcript
 from data_prep.synthetic import VOICES, say
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data_prep.audio import AudioError, AudioReader, decode, seconds, wav_path
+from cpc_speech.audio import AudioError, AudioReader, decode, seconds, wav_path
 
 NOISE = np.random.default_rng(0).integers(-32768, 32768, 16_000).astype(np.int16)
 

@@ -11,9 +11,9 @@ import pytest
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import write_int_vectors
+from cpc_speech.phones import PHONE_ID, SYMBOLS
 from data_prep.compare_labels import figures, main, text
 from data_prep.label_agreement import compare
-from data_prep.phones import PHONE_ID, SYMBOLS
 
 SECOND = 16_000
 

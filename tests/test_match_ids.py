@@ -10,9 +10,9 @@ pytest.importorskip("scipy")
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_int_vectors, write_int_vectors
+from cpc_speech.phones import SYMBOLS, write_symbols
 from data_prep.import_labels import main as import_labels
 from data_prep.match_ids import count_pairs, main, match
-from data_prep.phones import SYMBOLS, write_symbols
 
 LENGTHS = {f"{speaker}-{number}": 16_000 * number + 23 * speaker for speaker in range(5, 9) for number in range(1, 10)}
 HIDDEN = np.random.default_rng(7).permutation(41)  # of each class, the id that stands for it

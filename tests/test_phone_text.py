@@ -10,8 +10,8 @@ import pytest
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import write_int_vectors
+from cpc_speech.phones import NUMBERED, PHONE_ID, write_symbols
 from data_prep.phone_text import main
-from data_prep.phones import NUMBERED, PHONE_ID, write_symbols
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
-from data_prep.phones import (
+from cpc_speech.kaldi import write_int_vectors
+from cpc_speech.phones import (
     ARPABET,
     CENTRE,
     HOP,
@@ -15,6 +17,7 @@ from data_prep.phones import (
     Interval,
     intervals_from_labels,
     labels_from_intervals,
+    read_phones,
     read_symbols,
     strip_stress,
     write_symbols,
@@ -113,3 +116,15 @@ def test_there_are_two_tables_and_no_third(tmp_path):
 
 def test_stress_is_stripped():
     assert [strip_stress(phone) for phone in ("AH0", "OY1", "ER2", "ZH")] == ["AH", "OY", "ER", "ZH"]
+
+
+def test_read_phones_checks_length_and_range(tmp_path):
+    write_table(tmp_path / "utt2num_samples", {"a": 479, "b": 320, "c": 160})
+    labels = {"a": [0, 41], "b": [1], "c": [42]}
+    items = [(name, np.array(ids, dtype=np.int32)) for name, ids in labels.items()]
+    write_int_vectors(tmp_path / "phones.ark", tmp_path / "phones.scp", items)
+    assert read_phones(tmp_path, ["a"])["a"].tolist() == [0, 41]
+    with pytest.raises(UserError, match="b has 1 labels for 2 frames"):
+        read_phones(tmp_path, ["a", "b"])
+    with pytest.raises(UserError, match="outside"):
+        read_phones(tmp_path, ["c"])

@@ -13,8 +13,8 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("librosa")
 
 from cpc_speech.errors import UserError
+from cpc_speech.phones import Interval, intervals_from_labels
 from data_prep.label_sets import Labels
-from data_prep.phones import Interval, intervals_from_labels
 
 
 def script(name: str) -> ModuleType:

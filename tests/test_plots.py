@@ -23,7 +23,7 @@ from PIL import Image
 
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
-from data_prep.phones import BROAD_CLASSES, SYMBOLS, broad_class, write_symbols
+from cpc_speech.phones import BROAD_CLASSES, SYMBOLS, broad_class, write_symbols
 
 PHONES = SYMBOLS[1:]
 

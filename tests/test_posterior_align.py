@@ -18,11 +18,11 @@ import pytest
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import write_float_matrices, write_int_vectors
+from cpc_speech.phones import PHONE_ID, SYMBOLS, Interval, labels_from_intervals
 from cpc_speech.tasks import labels_by
 from data_prep import posterior_align
 from data_prep.align import main
 from data_prep.ctm import ctm_lines, label_ctm
-from data_prep.phones import PHONE_ID, SYMBOLS, Interval, labels_from_intervals
 from data_prep.posterior_align import aligned, phones_of_labels
 
 Runs = list[tuple[str, int]]  # phone, frames

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cpc_speech.errors import UserError
-from data_prep.segments import Segment, read_segments
+from cpc_speech.segments import Segment, read_segments
 
 
 def audio(path: Path) -> Path:

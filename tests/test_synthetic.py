@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from cpc_speech.errors import UserError
+from cpc_speech.phones import ARPABET, labels_from_intervals, strip_stress
 from data_prep.ctm import read_ctm
-from data_prep.phones import ARPABET, labels_from_intervals, strip_stress
 from data_prep.sentences import sentences, transcript
 from data_prep.synthetic import VOICES, main
 

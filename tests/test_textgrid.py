@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("praatio")
 
 from cpc_speech.errors import UserError
-from data_prep.phones import PHONE_ID
+from cpc_speech.phones import PHONE_ID
 from data_prep.textgrid import label_textgrids, read_textgrid
 
 PHONES = [(0, 0.03, ""), (0.03, 0.05, "AH0"), (0.05, 0.07, "spn"), (0.07, 0.08, "<eps>"), (0.08, 0.1, "sil")]

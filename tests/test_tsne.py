@@ -18,11 +18,10 @@ from runs import SMALL
 from cpc_speech import checkpoint, tsne
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
-from cpc_speech.kaldi import read_phones
 from cpc_speech.packed import PackedAudio
+from cpc_speech.phones import SYMBOLS, read_phones, write_symbols
 from cpc_speech.representations import MFCC, CPCFrames
 from cpc_speech.tasks import Task
-from data_prep.phones import SYMBOLS, write_symbols
 
 # Utterances of test, their speakers, and where they are labelled; "cat" has 5 labelled frames, the others 20 and more.
 SPEAKERS = ["dan", "ann", "ann", "cat", "bob", "dan", "eve"]

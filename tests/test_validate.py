@@ -9,10 +9,10 @@ import soundfile
 
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import write_int_vectors
+from cpc_speech.phones import write_symbols
 from data_prep import validate as module
 from data_prep.librispeech import main as scan
 from data_prep.pack import pack
-from data_prep.phones import write_symbols
 from data_prep.splits import main as split
 from data_prep.validate import main, validate
 

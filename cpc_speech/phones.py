@@ -1,27 +1,33 @@
-"""The phone set and the geometry that turns timed phones into one label a frame."""
+"""Phone labels: the 41 classes and their names, and the geometry that turns timed phones into one label a frame."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
+from cpc_speech.kaldi import read_int_vectors
+from cpc_speech.packed import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
 HOP = 160  # samples between frames: 10 ms
 CENTRE = 79  # offset of a frame's centre: the encoder's frame t sees samples 160 t - 153 ... 160 t + 311
 
 ARPABET = (
     "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
 ).split()
-SILENCE, SPOKEN_NOISE = "SIL", "SPN"
-# The 41 classes of the paper (section 3.1) behind Kaldi's and k2's reserved id 0, which means "unlabelled".
-SYMBOLS = ["<eps>", SILENCE, SPOKEN_NOISE, *ARPABET]
+UNLABELLED, SILENCE, SPOKEN_NOISE = "<eps>", "SIL", "SPN"
+# The 41 classes of the paper (section 3.1), after id 0, which Kaldi and k2 reserve: here it means "unlabelled".
+SYMBOLS = [UNLABELLED, SILENCE, SPOKEN_NOISE, *ARPABET]
 PHONE_ID = {phone: index for index, phone in enumerate(SYMBOLS) if index > 0}
+PHONE_CLASSES = len(PHONE_ID)
+# Other names that aligners give them: silent intervals are blank in MFA 2 and later, sil and sp in MFA 1 and Kaldi.
+OTHER_NAMES = {"": SILENCE, "SP": SILENCE, "NSN": SPOKEN_NOISE, "<EPS>": UNLABELLED}
 # Manners of articulation, which is how figures group the phones.
 BROAD_CLASSES = {
     "vowels": "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split(),
@@ -32,7 +38,7 @@ BROAD_CLASSES = {
     "silence, spoken noise": [SILENCE, SPOKEN_NOISE],
 }
 # The same number of classes where the labels are integers whose phones nobody knows (cpc_labels.py).
-NUMBERED = ["<eps>", *(f"P{number:02d}" for number in range(len(PHONE_ID)))]
+NUMBERED = [UNLABELLED, *(f"P{number:02d}" for number in range(PHONE_CLASSES))]
 
 
 class Interval(NamedTuple):
@@ -51,6 +57,16 @@ def broad_class(phone: str) -> str | None:
 def strip_stress(phone: str) -> str:
     """``AH0`` -> ``AH``."""
     return phone.rstrip("012")
+
+
+def phone_of(name: str) -> str | None:
+    """The phone that an aligner calls ``name``: one of SYMBOLS, ``<eps>`` for no label, or None for an unknown name.
+
+    Upper and lower case are the same; stress digits and Kaldi's word positions (_B _E _I _S) go: ``ah0_B`` -> ``AH``.
+    """
+    bare = re.sub(r"(?<=.)_[BEIS]$", "", name.strip().upper())
+    phone = OTHER_NAMES.get(bare, strip_stress(bare))
+    return phone if phone in PHONE_ID or phone == UNLABELLED else None
 
 
 def labels_from_intervals(intervals: Iterable[Interval], num_samples: int) -> np.ndarray:
@@ -131,3 +147,34 @@ def refuse_numbered(labels_dir: str | Path) -> None:
             f"{labels_dir}: its labels are the CPC authors' ids, whose phones are unknown; find them by "
             "python -m data_prep.match_ids, and import them again with --id-map"
         )
+
+
+def read_phones(
+    data_dir: str | Path, utterances: Iterable[str], scp: str | Path | None = None
+) -> dict[str, np.ndarray]:
+    """The phone labels of these utterances, checked against the audio's length.
+
+    Args:
+        scp: the index of the labels; default: the data directory's phones.scp.
+
+    Returns:
+        utterance -> (num_samples // 160,) int32; 0 = unlabelled, class = label - 1.
+
+    Raises:
+        UserError: an utterance without labels, of another length, or with a label outside 0..41.
+    """
+    data_dir = Path(data_dir)
+    scp = scp or data_dir / "phones.scp"
+    num_samples = read_table(data_dir / "utt2num_samples")
+    phones = {}
+    for utterance, labels in read_int_vectors(scp, utterances):
+        frames = int(num_samples.get(utterance, -1)) // HOP
+        if len(labels) != frames:
+            raise UserError(
+                f"{scp}: {utterance} has {len(labels)} labels for {frames} frames of audio; "
+                "run stage 2 (phone labels) again"
+            )
+        if labels.size and not 0 <= labels.min() <= labels.max() <= PHONE_CLASSES:
+            raise UserError(f"{scp}: {utterance} has a label outside 0..{PHONE_CLASSES}")
+        phones[utterance] = labels
+    return phones

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cpc_speech.audio import AudioError, wav_path
 from cpc_speech.datadir import read_table
-from cpc_speech.errors import UserError
-from data_prep.audio import AudioError, wav_path
-from data_prep.corpus import refuse
-from data_prep.folder import SUFFIXES, find_audio, without_spaces
+from cpc_speech.errors import UserError, refuse
+
+SUFFIXES = {".flac", ".wav", ".ogg", ".mp3", ".opus"}
+
+Found = dict[str, tuple[str, str]]  # utterance -> (absolute path, speaker)
 
 
 class Segment(NamedTuple):
@@ -34,7 +37,7 @@ def read_segments(inputs: Sequence[Path]) -> list[Segment]:
     """The utterances of ``inputs``, in C order of their ids.
 
     One folder with a wav.scp is a Kaldi data directory, whose ``segments`` and ``utt2spk`` are taken over where there
-    are any. Of any other folder every audio file is an utterance with id and speaker as ``data_prep.folder`` makes
+    are any. Of any other folder every audio file is an utterance, with id and speaker as ``find_audio`` makes
     them from the path; a file given by itself is an utterance and a speaker of its name, without what follows the
     last dot. Several data directories are not made one: Kaldi's utils/combine_data.sh does that.
 
@@ -53,6 +56,42 @@ def read_segments(inputs: Sequence[Path]) -> list[Segment]:
     if not segments:
         raise UserError(f"{place}: no audio here ({', '.join(sorted(SUFFIXES))})")
     return sorted(segments)
+
+
+def find_audio(folder: Path) -> tuple[Found, list[str]]:
+    """Every audio file below ``folder``, links followed, hidden ones left out; and what is wrong.
+
+    ``anna/day 1/x.wav`` becomes ``anna-day-1-x`` of the speaker ``anna``; a file directly in ``folder`` is a speaker of
+    its own.
+    """
+    found: Found = {}
+    problems: list[str] = []
+    seen: set[str] = set()  # a link to a folder above would lead round in circles
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
+                continue
+            parts = path.relative_to(folder).with_suffix("").parts
+            utterance, speaker = without_spaces("-".join(parts)), without_spaces(parts[0])
+            if not str(path).isprintable():
+                problems.append(f"{str(path)!r}: unprintable characters in the name; rename it")
+            elif utterance in found:
+                other = found[utterance][0]
+                problems.append(f"{path}: {other} gives the same id {utterance}; rename one of the two")
+            else:
+                found[utterance] = (str(path), speaker)
+    return found, problems
+
+
+def without_spaces(name: str) -> str:
+    """An id of Kaldi's tables, where a space would end it."""
+    return re.sub(r"\s+", "-", name)
 
 
 def _kaldi(folder: Path) -> tuple[list[Segment], list[str]]:
