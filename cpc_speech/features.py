@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write, need_room
 from cpc_speech.loader import waveform
-from cpc_speech.packed import PackedAudio
+from cpc_speech.packed import SAMPLE_RATE, PackedAudio
 from cpc_speech.representations import Representation
 
 _CPU = torch.device("cpu")
@@ -127,11 +127,19 @@ def represented(
         yield from zip(batch, representation([waveform(torch.tensor(audio[i]), _CPU) for i in batch]))
 
 
+def in_order(audio: PackedAudio, representation: Representation) -> Iterator[tuple[str, Tensor]]:
+    """Each utterance's id and its frames (T, D), one after the other, as an archive wants them."""
+    progress = tqdm(audio.utterances, unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
+    for i, utterance in enumerate(progress):
+        [frames] = representation([waveform(torch.tensor(audio[i]), _CPU)])
+        yield utterance, frames
+
+
 def batches_by_length(num_samples: np.ndarray) -> Iterator[list[int]]:
     """Indices of utterances, longest first, in batches of bounded padded length."""
     batch: list[int] = []
     for i in np.argsort(-num_samples, kind="stable"):
-        if batch and (len(batch) + 1) * num_samples[batch[0]] > _BATCH_SECONDS * 16000:
+        if batch and (len(batch) + 1) * num_samples[batch[0]] > _BATCH_SECONDS * SAMPLE_RATE:
             yield batch
             batch = []
         batch.append(int(i))

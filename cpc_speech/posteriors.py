@@ -5,8 +5,8 @@
     python -m cpc_speech.posteriors --data data/mini --exp exp/supervised_phone --to DIR
 
 Writes, for every utterance of the data directory, in a split or not, the scaled log-likelihoods log p(phone | frame) −
-log p(phone) as a float matrix (n // 160, 41) to DIR/posteriors.{ark,scp}, and
-whose they are to posteriors.json; class = id of phones.txt − 1, so 0 is SIL.
+log p(phone) as a float matrix (n // 160, 41) to DIR/posteriors.{ark,scp}, and whose they are to posteriors.json;
+class = id of phones.txt − 1, so 0 is SIL.
 The classifier is the one whose accuracy stands in --exp/probes; the priors are its training labels' shares.
 """
 
@@ -20,15 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from cpc_speech.checkpoint import load_latest
 from cpc_speech.classifier import LinearClassifier, load_classifier
 from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, run
+from cpc_speech.features import in_order
 from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import write_float_matrices
-from cpc_speech.loader import waveform
 from cpc_speech.machine import set_up
 from cpc_speech.packed import PackedAudio
 from cpc_speech.probe import make_representation
@@ -87,9 +86,7 @@ def score_utterances(
     Raises:
         UserError: an utterance whose scores are not finite.
     """
-    progress = tqdm(audio.utterances, unit="utt", desc=f"posteriors by {representation.name}", dynamic_ncols=True)
-    for i, utterance in enumerate(progress):
-        [frames] = representation([waveform(torch.tensor(audio[i]), torch.device("cpu"))])
+    for utterance, frames in in_order(audio, representation):
         scores = classifier.log_likelihoods(frames).numpy()
         if not np.isfinite(scores).all():
             raise UserError(f"{utterance}: {representation.name} gives scores that are not finite; check its audio")

@@ -58,7 +58,9 @@ class UpstreamExpert(nn.Module):
         Either is (B, T, D), T = ceil(n / 160) of the longest, as s3prl counts frames: an utterance's last frame stands
         for the rest of it, and for the padding behind.
         """
-        z = [self.encoder.long(wav) if len(wav) >= HOP else wav.new_zeros(0, self.encoder.channels) for wav in wavs]
+        matrices = self.encoder.matrices()
+        none = wavs[0].new_zeros(0, self.encoder.channels)  # what is shorter than a frame has
+        z = [self.encoder.long(wav, matrices) if len(wav) >= HOP else none for wav in wavs]
         c = self.context(F.pad(pad_sequence(z, batch_first=True), (0, 0, 0, 1)))[0]  # of one frame at the least
         longest = max(-(-len(wav) // HOP) for wav in wavs)
         return {

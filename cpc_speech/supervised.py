@@ -31,7 +31,7 @@ from cpc_speech import checkpoint
 from cpc_speech.classifier import save_classifier
 from cpc_speech.config import ARCHITECTURE, Config, load_config
 from cpc_speech.errors import UserError, run
-from cpc_speech.features import batches_by_length
+from cpc_speech.features import represented
 from cpc_speech.loader import waveform
 from cpc_speech.machine import set_up
 from cpc_speech.model import HOP
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     audio, splits = load_splits(args.data)
     task = load_task(args.task, args.data, audio, splits)
     set_up(config.precision)
-    row = "finetuned" if args.init_from else "supervised"
+    row = row_of(args.init_from)
     score, facts = train(config, args.exp, audio, task, args.dev_every, args.patience, args.init_from)
     log.info("%s, %s: %.2f %% of test frames", row, task.name, score.accuracy)
     save_score(
@@ -92,6 +92,11 @@ def main(argv: list[str] | None = None) -> None:
             "config": dataclasses.asdict(config), **facts, **provenance(),
         },
     )  # fmt: skip
+
+
+def row_of(init_from: Path | None) -> str:
+    """What results call a network that began with this model, or with none."""
+    return "finetuned" if init_from else "supervised"
 
 
 def train(
@@ -164,8 +169,7 @@ def train(
             if stopped:
                 raise KeyboardInterrupt
     model.load_state_dict(best)
-    row = "finetuned" if pretrained else "supervised"
-    save_classifier(exp / "probes" / f"{row}.{task.name}.end_to_end.pt", model.output, task)
+    save_classifier(exp / "probes" / f"{row_of(init_from)}.{task.name}.end_to_end.pt", model.output, task)
     chosen = min((int(np.argmax(dev)) + 1) * dev_every, config.updates)
     score, details = score_test(evaluate(model, config, audio, task, "test"), audio.utterances, task)
     seconds = time.monotonic() - started
@@ -204,15 +208,12 @@ def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, win
 @torch.no_grad()
 def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, split: str) -> list[Answer]:
     """What the network says of every utterance of one split, heard whole, with the context carried through."""
-    frames = CPCFrames("supervised", model.cpc, bf16=config.precision == "bf16")
-    split_rows = task.splits[split]
-    answers: dict[int, Answer] = {}
-    for batch in batches_by_length(audio.num_samples[split_rows]):
-        rows = [split_rows[i] for i in batch]
-        contexts = frames([waveform(torch.tensor(audio[i]), model.output.weight.device) for i in rows])
-        answers |= {i: answer(model.output(c)) for i, c in zip(rows, contexts)}
+    context = CPCFrames("supervised", model.cpc, bf16=config.precision == "bf16")
+    rows = task.splits[split]
+    contexts = represented([audio[i] for i in rows], audio.num_samples[rows], context)
+    answers = {place: answer(model.output(c)) for place, c in contexts}
     model.train()
-    return [answers[i] for i in split_rows]
+    return [answers[place] for place in range(len(rows))]
 
 
 if __name__ == "__main__":

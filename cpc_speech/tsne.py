@@ -21,14 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from cpc_speech.datadir import read_list
 from cpc_speech.errors import UserError, require, run
-from cpc_speech.features import batches_by_length
+from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
-from cpc_speech.loader import waveform
 from cpc_speech.packed import PackedAudio
 from cpc_speech.phones import read_symbols
 from cpc_speech.probe import make_representation
@@ -37,8 +35,6 @@ from cpc_speech.representations import Representation
 from cpc_speech.tasks import Task, labels_by, load_task
 
 log = logging.getLogger(__name__)
-
-_CPU = torch.device("cpu")
 
 
 class Frame(NamedTuple):
@@ -125,12 +121,10 @@ def extract(representation: Representation, audio: PackedAudio, frames: list[Fra
     values = np.empty((len(frames), representation.dim), np.float32)
     progress = tqdm(total=len(used), unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
     with progress:
-        for batch in batches_by_length(audio.num_samples[used]):
-            utterances = [used[j] for j in batch]
-            computed = representation([waveform(torch.tensor(audio[i]), _CPU) for i in utterances])
-            for i, x in zip(utterances, computed):
-                values[rows[i]] = x[[frames[row].frame for row in rows[i]]].cpu().numpy()
-            progress.update(len(batch))
+        for j, x in represented([audio[i] for i in used], audio.num_samples[used], representation):
+            i = used[j]
+            values[rows[i]] = x[[frames[row].frame for row in rows[i]]].cpu().numpy()
+            progress.update()
     if len(bad := np.flatnonzero(~np.isfinite(values).all(1))):
         i, t = frames[bad[0]]
         raise UserError(f"{audio.utterances[i]}: {representation.name} of frame {t} is not finite; check its audio")

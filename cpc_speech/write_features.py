@@ -11,19 +11,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
-from tqdm import tqdm
-
 from cpc_speech.errors import run
+from cpc_speech.features import in_order
 from cpc_speech.kaldi import write_float_matrices
-from cpc_speech.loader import waveform
 from cpc_speech.packed import PackedAudio
 from cpc_speech.probe import make_representation
-from cpc_speech.representations import Representation
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +32,9 @@ def main(argv: list[str] | None = None) -> None:
 
     audio = PackedAudio(args.data)
     representation, _ = make_representation(args.representation, Path(), args.config, "utterance")
-    count = write_float_matrices(args.to / "feats.ark", args.to / "feats.scp", features(audio, representation))
+    matrices = ((utterance, frames.cpu().numpy()) for utterance, frames in in_order(audio, representation))
+    count = write_float_matrices(args.to / "feats.ark", args.to / "feats.scp", matrices)
     log.info("%s of %d utterances in %s", representation.name, count, args.to / "feats.scp")
-
-
-def features(audio: PackedAudio, representation: Representation) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each utterance's id and frames (n // 160, D) float32, in the order of ``audio``."""
-    for i, utterance in enumerate(tqdm(audio.utterances, unit="utt", desc=representation.name, dynamic_ncols=True)):
-        [frames] = representation([waveform(torch.tensor(audio[i]), torch.device("cpu"))])
-        yield utterance, frames.cpu().numpy()
 
 
 if __name__ == "__main__":
