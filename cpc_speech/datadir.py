@@ -50,6 +50,11 @@ def read_table(path: str | Path) -> dict[str, str]:
     return dict(iter_table(path))
 
 
+def read_num_samples(data_dir: str | Path) -> dict[str, int]:
+    """Utterance -> its length in samples of 16 kHz, of a packed data directory."""
+    return {utterance: int(samples) for utterance, samples in read_table(Path(data_dir) / "utt2num_samples").items()}
+
+
 def write_table(path: str | Path, table: Mapping[str, object]) -> None:
     """Write ``key value`` lines in C order (Python's order of str is C's order of UTF-8), atomically."""
     with atomic_write(path) as file:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpc_speech.datadir import read_table
+from cpc_speech.datadir import read_num_samples
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import read_int_vectors
@@ -165,10 +165,10 @@ def read_phones(
     """
     data_dir = Path(data_dir)
     scp = scp or data_dir / "phones.scp"
-    num_samples = read_table(data_dir / "utt2num_samples")
+    num_samples = read_num_samples(data_dir)
     phones = {}
     for utterance, labels in read_int_vectors(scp, utterances):
-        frames = int(num_samples.get(utterance, -1)) // HOP
+        frames = num_samples.get(utterance, -1) // HOP
         if len(labels) != frames:
             raise UserError(
                 f"{scp}: {utterance} has {len(labels)} labels for {frames} frames of audio; "

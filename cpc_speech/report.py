@@ -31,8 +31,6 @@ from cpc_speech.datadir import read_list, read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.html_report import to_html
-from cpc_speech.packed import SAMPLE_RATE
-from cpc_speech.tasks import SPLITS
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -126,13 +124,11 @@ def objects(found: Found) -> Iterable[dict[str, Any]]:
 
 
 def _measured_on(data: Path) -> Iterable[str]:
-    samples = read_table(data / "utt2num_samples")
-    speakers = len(set(read_table(data / "utt2spk").values()))
-    parts = [f"{len(samples):,} utterances of {speakers} speakers"]
-    for split in SPLITS:
-        ids = read_list(data / "splits" / f"{split}.list")
-        hours = sum(int(samples[i]) for i in ids) / SAMPLE_RATE / 3600
-        parts.append(f"{split} {len(ids):,} utterances, {hours:.2f} h")
+    speakers = read_table(data / "utt2spk")
+    parts = [f"{len(speakers):,} utterances of {len(set(speakers.values()))} speakers"]
+    for split, hours in settings_report.hours_of(data).items():
+        count = len(read_list(data / "splits" / f"{split}.list"))
+        parts.append(f"{split} {count:,} utterances, {hours:.2f} h")
     yield f"Measured on {settings_report.corpus_name(data)}: {'; '.join(parts)}."
     yield ""
 

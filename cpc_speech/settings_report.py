@@ -13,7 +13,7 @@ from cpc_speech.ablation_report import Ablation
 from cpc_speech.checkpoint import build_model
 from cpc_speech.config import Config
 from cpc_speech.cost import update_seconds
-from cpc_speech.datadir import read_list, read_table
+from cpc_speech.datadir import read_list, read_num_samples, read_table
 from cpc_speech.packed import SAMPLE_RATE
 from cpc_speech.probe_report import Result
 from cpc_speech.tasks import SPLITS, labels_by
@@ -28,7 +28,7 @@ def section(data: Path, configs: Sequence[Config], results: list[Result], found:
     Args:
         configs: of all CPC models that the tables are of.
     """
-    hours = {split: _hours(data, split) for split in SPLITS}
+    hours = hours_of(data)
     speakers = len(set(read_table(data / "utt2spk").values()))
     splits = ", ".join(f"{split} {value:.2f}" for split, value in hours.items())
     yield "## The setting, beside the paper's"
@@ -69,9 +69,11 @@ def corpus_name(data: Path) -> str:
     return facts.get("note") or ", ".join([Path(facts["corpus"]).name, *facts.get("subsets", [])])
 
 
-def _hours(data: Path, split: str) -> float:
-    samples = read_table(data / "utt2num_samples")
-    return sum(int(samples[i]) for i in read_list(data / "splits" / f"{split}.list")) / SAMPLE_RATE / 3600
+def hours_of(data: Path) -> dict[str, float]:
+    """Hours of audio in each split."""
+    samples = read_num_samples(data)
+    lists = {split: read_list(data / "splits" / f"{split}.list") for split in SPLITS}
+    return {split: sum(samples[i] for i in ids) / SAMPLE_RATE / 3600 for split, ids in lists.items()}
 
 
 def _each(configs: Sequence[Config], show: Callable[[Config], str]) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cpc_speech.datadir import read_table
+from cpc_speech.datadir import read_num_samples
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.phones import SAMPLE_RATE, UNLABELLED, Interval, intervals_from_labels, read_symbols
@@ -89,7 +89,7 @@ def labelled(data_dir: Path, numbered: bool) -> Iterator[Utterance]:
     Raises:
         UserError: one that utt2num_samples lacks, or has with another length.
     """
-    num_samples = {name: int(n) for name, n in read_table(data_dir / "utt2num_samples").items()}
+    num_samples = read_num_samples(data_dir)
     count = 0
     label_set = read_label_set(data_dir / "phones.scp", numbered)
     for utterance, load in tqdm(label_set, desc="export", unit="utt", disable=None):

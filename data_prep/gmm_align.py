@@ -101,9 +101,8 @@ def _align_chunks(
                 np.savez(
                     file,
                     places=np.array(chunks[number]),
-                    lengths=np.array([-1 if path is None else len(path) for path in result.paths]),
                     scores=np.array(result.scores),
-                    ids=np.concatenate([np.empty(0, np.int32), *(path for path in result.paths if path is not None)]),
+                    **gmm_model.pack_paths(result.paths),
                 )
             progress.update(len(chunks[number]))
 
@@ -111,9 +110,5 @@ def _align_chunks(
 def read_alignments(part: Path) -> list[tuple[int, np.ndarray | None, float]]:
     """(place in the packed audio, (T,) transition ids or None, score) of each utterance of an ali.*.npz."""
     with np.load(part, allow_pickle=False) as kept:
-        cuts = np.cumsum(np.maximum(kept["lengths"], 0))[:-1]
-        paths = np.split(kept["ids"], cuts)
-        return [
-            (int(place), None if length < 0 else path, float(score))
-            for place, length, path, score in zip(kept["places"], kept["lengths"], paths, kept["scores"], strict=True)
-        ]
+        entries = zip(kept["places"], gmm_model.unpack_paths(kept), kept["scores"], strict=True)
+        return [(int(place), path, float(score)) for place, path, score in entries]

@@ -9,6 +9,7 @@ and taken up by every iteration, and a resumed training is the undisturbed one, 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -303,3 +304,18 @@ def save_arrays(file: Any, model: Model, **more: Any) -> None:
 def load_model(path: Path) -> Model:
     with np.load(path, allow_pickle=False) as kept:
         return Model(*(kept[name] for name in Model._fields))
+
+
+def pack_paths(paths: Sequence[np.ndarray | None]) -> dict[str, Any]:
+    """Paths, (T,) int32 each, or None, as arrays for a .npz: ``lengths``, −1 for None, and all ``ids`` in one."""
+    return {
+        "lengths": np.array([-1 if path is None else len(path) for path in paths]),
+        "ids": np.concatenate([np.empty(0, np.int32), *(path for path in paths if path is not None)]),
+    }
+
+
+def unpack_paths(kept: Mapping[str, np.ndarray]) -> list[np.ndarray | None]:
+    """What ``pack_paths`` packed."""
+    lengths = kept["lengths"]
+    cuts = np.cumsum(np.maximum(lengths, 0))[:-1]
+    return [None if length < 0 else path for length, path in zip(lengths, np.split(kept["ids"], cuts), strict=True)]

@@ -134,7 +134,6 @@ class TrainState(NamedTuple):
 
 
 def save_state(path: Path, state: TrainState) -> None:
-    paths = [path for chunk in state.paths for path in chunk]
     with atomic_write(path, "wb") as file:
         gmm_model.save_arrays(
             file,
@@ -142,8 +141,7 @@ def save_state(path: Path, state: TrainState) -> None:
             iteration=state.iteration,
             likelihoods=np.array(state.likelihoods),
             chunks=np.array([len(chunk) for chunk in state.paths]),
-            lengths=np.array([-1 if path is None else len(path) for path in paths]),
-            ids=np.concatenate([path for path in paths if path is not None]),
+            **gmm_model.pack_paths([path for chunk in state.paths for path in chunk]),
         )
 
 
@@ -152,8 +150,7 @@ def load_state(path: Path) -> TrainState | None:
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as kept:
-        cuts = np.cumsum(np.maximum(kept["lengths"], 0))[:-1]
-        paths = [None if length < 0 else part for length, part in zip(kept["lengths"], np.split(kept["ids"], cuts))]
+        paths = gmm_model.unpack_paths(kept)
         ends = np.cumsum(kept["chunks"])
         chunks = [paths[end - size : end] for end, size in zip(ends, kept["chunks"])]
         return TrainState(int(kept["iteration"]), gmm_model.load_model(path), chunks, kept["likelihoods"].tolist())

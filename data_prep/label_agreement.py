@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from cpc_speech.datadir import read_table
+from cpc_speech.datadir import read_num_samples
 from cpc_speech.errors import UserError
 from cpc_speech.phones import HOP, PHONE_ID, SAMPLE_RATE, SYMBOLS, Interval
 from data_prep.label_sets import Labels, Load, read_label_set
@@ -39,7 +39,7 @@ def compare(data_dir: str | Path, a: str | Path, b: str | Path) -> Comparison:
     Raises:
         UserError: no utterance is in both and the data directory, or one's labels belong to other audio.
     """
-    num_samples = {name: int(n) for name, n in read_table(Path(data_dir) / "utt2num_samples").items()}
+    num_samples = read_num_samples(data_dir)
     utterances = dict.fromkeys(("compared", "only_a", "only_b", "not_in_data"), 0)
     boundaries = {"in_a": 0, "guesses": 0}
     pairs = np.zeros((len(SYMBOLS), len(SYMBOLS)), dtype=np.int64)

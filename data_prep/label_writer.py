@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cpc_speech.datadir import read_table
+from cpc_speech.datadir import read_num_samples
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import write_int_vectors
@@ -59,7 +59,7 @@ def write_labels(
     data_dir = Path(data_dir)
     to = Path(to or data_dir)
     to.mkdir(parents=True, exist_ok=True)
-    num_samples = {name: int(n) for name, n in read_table(data_dir / "utt2num_samples").items()}
+    num_samples = read_num_samples(data_dir)
     places: dict[str, int] = {}
     share = np.zeros(len(symbols), dtype=np.int64)
     # An archive is in the order of ids, a source in any: labels wait on the disk, so that memory holds one utterance's.

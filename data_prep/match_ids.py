@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpc_speech.datadir import read_table
+from cpc_speech.datadir import read_num_samples, read_table
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.files import atomic_write
 from cpc_speech.phones import HOP, PHONE_CLASSES, SAMPLE_RATE, SYMBOLS, read_phones, refuse_numbered
@@ -66,7 +66,7 @@ def count_pairs(source: str | Path, data_dir: str | Path, labels: str | Path | N
     data_dir = Path(data_dir)
     scp = Path(labels or data_dir / "phones.scp")
     refuse_numbered(scp.parent)
-    num_samples = {name: int(n) for name, n in read_table(data_dir / "utt2num_samples").items()}
+    num_samples = read_num_samples(data_dir)
     ours = read_phones(data_dir, [utterance for utterance in read_table(scp) if utterance in num_samples], scp)
     pairs = np.zeros((PHONE_CLASSES + 1) ** 2, dtype=np.int64)
     used = 0

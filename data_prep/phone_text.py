@@ -17,7 +17,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from cpc_speech.datadir import read_table, write_table
+from cpc_speech.datadir import read_num_samples, read_table, write_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.phones import SILENCE, SPOKEN_NOISE, refuse_numbered
 from data_prep.dropped import DROPPED
@@ -44,7 +44,7 @@ def phone_texts(data: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
         UserError: labels that are missing, of other audio, or numbers without a phone.
     """
     refuse_numbered(data)
-    num_samples = {utterance: int(n) for utterance, n in read_table(data / "utt2num_samples").items()}
+    num_samples = read_num_samples(data)
     dropped = read_table(data / DROPPED) if (data / DROPPED).is_file() else {}
     ctm = data / "phones.ctm"
     phones: dict[str, list[str]] = {}
