@@ -26,6 +26,6 @@ def load(source: str | Path, layer: str = "c", which: str = "last", precision: s
     Raises:
         UserError: there is no such model, it is damaged, or it is of a kind that is not modelled here.
     """
-    from cpc_speech.pretrained import Pretrained, read
+    from cpc_speech.pretrained import Pretrained, read_model
 
-    return Pretrained(read(source, which).model, layer, precision)
+    return Pretrained(read_model(source, which).model, layer, precision)

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from cpc_speech.config import Config, load_config
 from cpc_speech.infonce import PAPER_SETTINGS, setting_name
-from cpc_speech.metrics import progress
+from cpc_speech.metrics import training_state
 from cpc_speech.pretraining_report import effort, say_test_heard, test_heard
 from cpc_speech.scores import (
     Score,
     load_score,
-    probe_seeds,
+    seed_facts,
     show_accuracy,
     show_difference,
     show_probe_seeds,
@@ -75,7 +75,7 @@ class Ablation:
     @property
     def state(self) -> str:
         """How far it is, while there is no accuracy."""
-        return progress(self.exp, self.config.updates)
+        return training_state(self.exp, self.config.updates)
 
     def compared_with(self) -> Config:
         """The configuration of the 12-step mixed-speaker model that differs from this one in the row alone."""
@@ -260,7 +260,7 @@ def _object(row: Row, one: Ablation, apart: tuple[float, float, float] | None) -
         "table": 2, "number": row.number, "row": row.name, "task": "phone", "probe": one.facts["probe"],
         "accuracy": round(one.facts["accuracy"], 3), "ci95": [round(value, 3) for value in one.facts["ci95"]],
         "difference": difference, "difference_ci95": interval or None, "paper": row.paper,
-        "seed": one.config.seed, **probe_seeds(one.facts), "updates": one.facts["updates"], "hours_heard": hours,
+        "seed": one.config.seed, **seed_facts(one.facts), "updates": one.facts["updates"], "hours_heard": hours,
         "seconds": seconds, "pretrain_on": one.config.pretrain_on, "candidates": one.config.num_candidates,
         "experiment": f"ablations/{one.exp.name}", "labels": one.facts.get("labels"), "config": asdict(one.config),
         "commit": one.facts["commit"], "date": one.facts["date"], "command": one.facts["command"],

@@ -18,7 +18,7 @@ from cpc_speech.errors import UserError, run
 from cpc_speech.exported import save_exported
 from cpc_speech.files import atomic_write
 from cpc_speech.model_card import model_card
-from cpc_speech.pretrained import read
+from cpc_speech.pretrained import read_model
 from cpc_speech.provenance import provenance
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of an experiment")
     parser.add_argument("--predictors", action="store_true", help="with W_k, to train on; features do not need them")
     args = parser.parse_args(argv)
-    model, facts = read(args.source, args.which)
+    model, facts = read_model(args.source, args.which)
     if args.predictors and not len(model.predictors):
         raise UserError(f"{args.source}: has no predictors; leave out --predictors")
     if not args.predictors:

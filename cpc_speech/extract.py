@@ -42,7 +42,7 @@ from cpc_speech.journal import Journal, lock, read_journal
 from cpc_speech.loader import waveform
 from cpc_speech.model import CPC
 from cpc_speech.pools import BLOCK, Heard, ahead, pools, stamp
-from cpc_speech.pretrained import read
+from cpc_speech.pretrained import read_model
 from cpc_speech.representations import CPCFrames
 from cpc_speech.segments import Segment, read_segments
 from cpc_speech.streaming import Stream
@@ -110,7 +110,7 @@ def extract(args: argparse.Namespace) -> None:
     if args.format != "kaldi":
         check_names(segments)
     source = args.input[0] if (args.input[0] / "wav.scp").exists() else None
-    model, _ = read(args.model, args.which)
+    model, _ = read_model(args.model, args.which)
     representation = CPCFrames(args.layer, model, args.layer, bf16=args.precision == "bf16")
     frames = args.frames or ("pad" if args.format == "lhotse" else "exact")
     options = Options(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cpc_speech.datadir import read_table
-from cpc_speech.scores import Score, load_score, probe_seeds, show_accuracy, show_difference
+from cpc_speech.scores import Score, load_score, seed_facts, show_accuracy, show_difference
 from cpc_speech.tasks import labels_by
 
 
@@ -160,7 +160,7 @@ def objects(exp: Path, name: Callable[[dict[str, Any]], str]) -> Iterable[dict[s
         keys = ("labels", "label_shift", "accuracy", "ci95", "commit", "date", "command", "machine")
         yield {
             "table": "labels", "row": row, "task": "phone", "experiment": path.name,
-            **{key: facts[key] for key in keys}, **probe_seeds(facts),
+            **{key: facts[key] for key in keys}, **seed_facts(facts),
         }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from cpc_speech.errors import UserError
 from cpc_speech.packed import PackedAudio
 from cpc_speech.processes import Processes
-from cpc_speech.windows import Window, WindowSampler, load
+from cpc_speech.windows import Window, WindowSampler, load_windows
 
 
 class Minibatch(NamedTuple):
@@ -34,7 +34,8 @@ class Minibatches(Dataset[Minibatch]):
 
     def __getitem__(self, key: tuple[int, int]) -> Minibatch:
         windows = self.sampler.minibatch(*key)
-        return Minibatch(key[1], windows, torch.from_numpy(load(self.audio, windows, self.sampler.window_samples)))
+        samples = load_windows(self.audio, windows, self.sampler.window_samples)
+        return Minibatch(key[1], windows, torch.from_numpy(samples))
 
 
 def ahead(

@@ -65,7 +65,7 @@ def read_metrics(exp: str | Path, split: str) -> list[dict]:
     return [line for line in lines if line["split"] == split]
 
 
-def progress(exp: Path, updates: int) -> str:
+def training_state(exp: Path, updates: int) -> str:
     """How far a training of so many updates is, for a table that waits for its probe. Whether it is running now, its
     files do not say."""
     if (exp / "train.json").exists():

@@ -47,7 +47,7 @@ def model_card(name: str, model: CPC, provenance: dict[str, Any]) -> str:
     """Markdown with the metadata that the Hugging Face Hub reads.
 
     Args:
-        provenance: as ``cpc_speech.pretrained.read`` gives it.
+        provenance: as ``cpc_speech.pretrained.read_model`` gives it.
     """
     layers, kind = model.architecture["context_layers"], model.architecture["recurrence"].upper()
     steps = len(model.predictors)

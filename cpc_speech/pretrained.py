@@ -72,7 +72,7 @@ class Source(NamedTuple):
     facts: dict[str, Any]
 
 
-def read(source: str | Path, which: str = "last") -> Source:
+def read_model(source: str | Path, which: str = "last") -> Source:
     """What stands at ``source``; the arguments, and what is raised, are ``cpc_speech.load``'s."""
     if which not in ("last", "best"):
         raise UserError(f"{which}: the checkpoint of an experiment is last or best")

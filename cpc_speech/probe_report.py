@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from cpc_speech.ablation_report import row_name
 from cpc_speech.config import Config, load_config
-from cpc_speech.metrics import progress
+from cpc_speech.metrics import training_state
 from cpc_speech.pretraining_report import TEST_HEARD, effort, say_test_heard, test_heard
-from cpc_speech.scores import Score, fits, load_score, probe_seeds, show_accuracy, show_difference, show_probe_seeds
+from cpc_speech.scores import Score, fits, load_score, seed_facts, show_accuracy, show_difference, show_probe_seeds
 
 # van den Oord et al. 2018, Table 1 (and, for same-speaker negatives, Table 2): phone, speaker, in per cent.
 PAPER = {
@@ -161,7 +161,7 @@ def table(exp: Path, results: list[Result]) -> list[str]:
         lines.append(f"| {' | '.join([row.number, row.label, *ours, *paper, ' / '.join(updates), n])} |")
     for number, (path, config) in under_way(exp, results).items():
         label = f"CPC, {_setting(config)}{test_heard(config)}"
-        state = progress(path, config.updates)
+        state = training_state(path, config.updates)
         lines.append(f"| {number} | {label} | {state} | | | | | {config.updates:,} | {config.num_candidates:,} |")
     return lines
 
@@ -235,7 +235,7 @@ def _object(number: str, result: Result) -> dict[str, Any]:
         "table": 1, "number": number, "row": result.row, "task": result.task, "probe": facts["probe"],
         "accuracy": round(facts["accuracy"], 3), "ci95": [round(low, 3), round(high, 3)],
         "utterance_accuracy": round(utterances.accuracy, 3) if utterances else None,
-        "seed": result.seed, **probe_seeds(facts), "updates": facts.get("updates", 0), "hours_heard": hours,
+        "seed": result.seed, **seed_facts(facts), "updates": facts.get("updates", 0), "hours_heard": hours,
         "seconds": seconds, "pretrain_on": pretrain_on(facts), "candidates": result.candidates,
         "experiment": result.exp.name, "probe_context": facts["probe_context"], "labels": facts.get("labels"),
         "config": facts.get("config"), "commit": facts["commit"], "date": facts["date"], "command": facts["command"],

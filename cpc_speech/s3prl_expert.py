@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cpc_speech.errors import UserError, run
 from cpc_speech.model import HOP
-from cpc_speech.pretrained import read
+from cpc_speech.pretrained import read_model
 
 
 class UpstreamExpert(nn.Module):
@@ -45,7 +45,7 @@ class UpstreamExpert(nn.Module):
     def __init__(self, ckpt: str, **options: Any) -> None:
         super().__init__()
         self.name = "CPC"
-        model = read(ckpt).model
+        model = read_model(ckpt).model
         self.encoder, self.context = model.encoder, model.context
 
     def get_downsample_rates(self, key: str) -> int:

@@ -151,7 +151,7 @@ def fits(facts: Mapping[str, Any]) -> int:
     return len(facts.get("probe_seeds", ["the network's"]))
 
 
-def probe_seeds(facts: Mapping[str, Any]) -> dict[str, Any]:
+def seed_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What results.json says of a probe's seeds."""
     return {key: facts.get(key) for key in ("probe_seeds", "accuracy_by_seed", "learning_rate_by_seed")}
 

@@ -44,7 +44,7 @@ from cpc_speech.representations import CPCFrames
 from cpc_speech.scores import Score, save_score
 from cpc_speech.signals import stop_signals
 from cpc_speech.tasks import Task, load_splits, load_task
-from cpc_speech.windows import Window, WindowSampler, load
+from cpc_speech.windows import Window, WindowSampler, load_windows
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, win
     aligned = [Window(task.splits["train"][w.utterance], w.start // HOP * HOP) for w in windows]
     first = [w.start // HOP for w in aligned]
     target = np.stack([task.targets[w.utterance][t : t + config.frames] for w, t in zip(aligned, first)])
-    samples = torch.from_numpy(load(audio, aligned, config.window_samples))
+    samples = torch.from_numpy(load_windows(audio, aligned, config.window_samples))
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         logits = model(waveform(samples, device))
     return F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(target).to(device).flatten(), ignore_index=-1)

@@ -117,7 +117,7 @@ def windows_that_fit(num_samples: np.ndarray, window_samples: int) -> np.ndarray
     return -(-starts // (2 * window_samples - 1))
 
 
-def load(audio: PackedAudio, windows: Sequence[Window], window_samples: int) -> np.ndarray:
+def load_windows(audio: PackedAudio, windows: Sequence[Window], window_samples: int) -> np.ndarray:
     """The windows' samples: (windows, window_samples) int16."""
     return np.stack([audio.slice(window.utterance, window.start, window_samples) for window in windows])
 

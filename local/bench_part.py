@@ -36,7 +36,7 @@ from cpc_speech.optimise import adam, update_weights
 from cpc_speech.packed import PackedAudio
 from cpc_speech.processes import alone
 from cpc_speech.provenance import ROOT
-from cpc_speech.windows import load
+from cpc_speech.windows import load_windows
 
 NEGATIVES = 128  # that the reference draws for each frame
 UPDATES, REFERENCE_UPDATES = 12, 3  # timed in one process
@@ -171,7 +171,7 @@ def measure_windows(work: Path) -> dict[str, float]:
 
     def read(first: int, number: int = 500) -> None:
         for update in range(first, first + number):
-            load(audio, sampler.minibatch(update, 0), CONFIG.window_samples)
+            load_windows(audio, sampler.minibatch(update, 0), CONFIG.window_samples)
 
     read(0)
     return {

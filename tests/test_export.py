@@ -18,7 +18,7 @@ import cpc_speech
 from cpc_speech import checkpoint, export, exported
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
-from cpc_speech.pretrained import read
+from cpc_speech.pretrained import read_model
 
 CONFIG = Config(channels=16, context_dim=8, context_layers=2, steps=3, norm_epsilon=1e-3, updates=20, seed=3)
 TRAINING = {
@@ -64,7 +64,7 @@ def test_what_is_written_is_the_model(exp: Path, tmp_path: Path, predictors: boo
     expected = checkpoint.build_model(CONFIG).state_dict()
     if not predictors:
         expected = {name: weight for name, weight in expected.items() if not name.startswith("predictors.")}
-    written, (model, facts) = read_safetensors(out / "model.safetensors"), read(out)
+    written, (model, facts) = read_safetensors(out / "model.safetensors"), read_model(out)
     assert set(written) == set(model.state_dict()) == set(expected)
     for name, weight in expected.items():
         assert torch.equal(written[name], weight) and torch.equal(model.state_dict()[name], weight)

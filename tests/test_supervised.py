@@ -255,8 +255,8 @@ def test_a_non_finite_loss_names_an_utterance(
     if cause == "labels":
         task.targets = [np.full_like(target, -1) for target in task.targets]
     else:
-        real = module.load
-        monkeypatch.setattr(module, "load", lambda *rest: real(*rest) * np.nan)
+        real = module.load_windows
+        monkeypatch.setattr(module, "load_windows", lambda *rest: real(*rest) * np.nan)
     with pytest.raises(UserError, match=r"(ann|bob|eve)-\d\d\d"):
         module.train(CONFIG, tmp_path / "exp", audio, task, 2, 4)
 

@@ -12,7 +12,7 @@ import pytest
 
 from cpc_speech.errors import UserError
 from cpc_speech.packed import PackedAudio
-from cpc_speech.windows import Window, WindowSampler, dev_seed, load
+from cpc_speech.windows import Window, WindowSampler, dev_seed, load_windows
 
 W = 3  # samples of a window, in the small worlds below
 LENGTHS = [9, 2, 5, 7, 3, 8, 6]
@@ -130,9 +130,9 @@ def test_load_gives_the_samples_and_no_others(data: Path) -> None:
     everything = np.fromfile(data / "audio.000.i16", "<i2")
     starts = [int(line.rsplit(":", 1)[1]) for line in (data / "audio.scp").read_text().splitlines()]
     last = int(audio.num_samples[35]) - 320
-    batch = load(audio, [Window(0, 0), Window(7, 5), Window(35, last)], 320)
+    batch = load_windows(audio, [Window(0, 0), Window(7, 5), Window(35, last)], 320)
     assert batch.dtype == np.int16 and batch.shape == (3, 320)
     for row, (u, start) in zip(batch, [(0, 0), (7, 5), (35, last)], strict=True):
         np.testing.assert_array_equal(row, everything[starts[u] + start :][:320])
     with pytest.raises(IndexError):
-        load(audio, [Window(0, int(audio.num_samples[0]) - 319)], 320)
+        load_windows(audio, [Window(0, int(audio.num_samples[0]) - 319)], 320)
