@@ -2,9 +2,9 @@
 
 python -m data_prep.compare_labels DATA_DIR A B [--json FILE] [--confusions N]
 
-A, the reference, and B are each a CTM file, or a phones.scp with one label a frame of 10 ms, whose boundaries lie
-half-way between the centres of two frames and so are known to 5 ms. DATA_DIR has utt2num_samples. Printed, and written
-as JSON with these keys, is, over the utterances that both label:
+A, the reference, and B are each a CTM file, a folder of TextGrids, or a phones.scp with one label a frame of 10 ms,
+whose boundaries lie half-way between the centres of two frames and so are known to 5 ms. DATA_DIR has utt2num_samples.
+Over the utterances that both label, the following is printed and, with --json, written with these keys:
 
 utterances    compared, only_a, only_b, not_in_data (in A and B, but not in DATA_DIR)
 frames        compared: those labelled in both; only_a, only_b, neither: the others; agreement_percent of those
@@ -20,7 +20,7 @@ phones        for each phone of A: frames compared, recall_percent (the share th
 confusions    the N most frequent pairs of different phones, a and b, with their percent of all frames compared
 worst         the five utterances that agree least: agreement_percent, frames compared
 
-What nothing is there to compute from is null.
+A figure that there is nothing to compute from is null.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def main(argv: list[str] | None = None) -> None:
         prog="data_prep.compare_labels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data_dir", type=Path)
-    parser.add_argument("a", type=Path, metavar="A", help="the reference: a CTM file or a phones.scp")
-    parser.add_argument("b", type=Path, metavar="B", help="a CTM file or a phones.scp")
+    parser.add_argument("a", type=Path, metavar="A", help="the reference: a CTM, a folder of TextGrids or a phones.scp")
+    parser.add_argument("b", type=Path, metavar="B", help="the same")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--confusions", type=int, default=20, metavar="N", help="pairs to list (default: 20)")
     options = parser.parse_args(argv)

@@ -34,7 +34,7 @@ def compare(data_dir: str | Path, a: str | Path, b: str | Path) -> Comparison:
 
     Args:
         data_dir: has utt2num_samples.
-        a, b: a CTM file or a phones.scp each, see data_prep/label_sets.py.
+        a, b: a CTM file, a folder of TextGrids or a phones.scp each; see data_prep/label_sets.py.
 
     Raises:
         UserError: no utterance is in both and the data directory, or one's labels belong to other audio.

@@ -1,14 +1,16 @@
-"""Label sets of one corpus, read side by side: a CTM file with its times, or a phones.scp with one label a frame.
+"""Label sets of one corpus, read side by side: phones with times, or a phones.scp with one label a frame.
 
-A file named ``*.scp`` is an index of label archives, ids of this suite's phone table; any other is a CTM. Both give an
-utterance as frames and as phones with times: a CTM's frames are what ``import_labels`` makes of it, the phones of an
-archive are the runs of its frames, their boundaries half-way between the centres of two frames (cpc_speech/phones.py).
+A file named ``*.scp`` is an index of label archives, ids of this suite's phone table; a folder holds TextGrids; any
+other file is a CTM. All give an utterance as frames and as phones with times: the frames of a CTM or a TextGrid are
+what ``import_labels`` makes of it, the phones of an archive are the runs of its frames, with boundaries half-way
+between the centres of two frames (cpc_speech/phones.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from cpc_speech.kaldi import read_int_vectors
 from cpc_speech.phones import HOP, SYMBOLS, UNLABELLED, Interval, intervals_from_labels, refuse_numbered
 from data_prep.ctm import read_ctm
 from data_prep.label_writer import timed_labels
+from data_prep.textgrid import find_textgrids, phones_of_audio
 
 
 class Labels(NamedTuple):
@@ -39,7 +42,7 @@ def read_label_set(path: str | Path, numbered: bool = False) -> Iterator[tuple[s
         numbered: whether labels may be the CPC authors' numbers, which phones would then only stand for.
 
     Raises:
-        UserError: what read_ctm and read_int_vectors raise; when labels are asked for, labels of other audio.
+        UserError: what the readers raise, or two TextGrids of a name; when labels are asked for, labels of other audio.
     """
     path = Path(path)
     if path.suffix == ".scp":
@@ -47,6 +50,12 @@ def read_label_set(path: str | Path, numbered: bool = False) -> Iterator[tuple[s
             refuse_numbered(path.parent)
         for utterance, frames in read_int_vectors(path):
             yield utterance, partial(_of_frames, f"{path}: {utterance}", frames)
+    elif path.is_dir():
+        for utterance, grids in groupby(find_textgrids(path), key=lambda grid: grid.stem):
+            grid, *others = grids
+            if others:
+                raise UserError(f"{others[0]}: {utterance} has {grid} too; keep one of the two")
+            yield utterance, partial(_of_textgrid, grid)
     else:
         for utterance, phones in read_ctm(path):
             yield utterance, partial(_of_times, f"{path}: {utterance}", phones)
@@ -76,3 +85,8 @@ def _of_times(where: str, phones: list[tuple[Interval, bool]], num_samples: int)
     frames = timed_labels(where, [interval for interval, _ in phones], num_samples)
     named = [(interval, sure) for interval, sure in phones if interval.phone != UNLABELLED]
     return Labels(frames, [interval for interval, _ in named], [sure for _, sure in named])
+
+
+def _of_textgrid(path: Path, num_samples: int) -> Labels:
+    phones = phones_of_audio(path, num_samples)
+    return _of_times(f"{path}: {path.stem}", [(interval, True) for interval in phones], num_samples)

@@ -29,12 +29,21 @@ def label_textgrids(folder: str | Path, shift: float = 0.0) -> Iterator[Labelled
     Args:
         shift: seconds to add to every time.
     """
+    for path in find_textgrids(folder):
+        yield path.stem, partial(_labels, path, shift)
+
+
+def find_textgrids(folder: str | Path) -> list[Path]:
+    """All ``*.TextGrid`` below a folder, in C order of the utterances that they are named by.
+
+    Raises:
+        UserError: there are none.
+    """
     folder = Path(folder)
-    paths = sorted(folder.rglob("*.TextGrid")) if folder.is_dir() else []
+    paths = sorted(folder.rglob("*.TextGrid"), key=lambda path: (path.stem, path)) if folder.is_dir() else []
     if not paths:
         raise UserError(f"{folder}: {'no *.TextGrid in it' if folder.is_dir() else 'no such folder'}")
-    for path in paths:
-        yield path.stem, partial(_labels, path, shift)
+    return paths
 
 
 def read_textgrid(path: str | Path) -> tuple[list[Interval], float]:
@@ -88,14 +97,23 @@ def write_textgrid(path: str | Path, intervals: Sequence[Interval], seconds: flo
         grid.save(file.name, "long_textgrid", includeBlankSpaces=True)
 
 
-def _labels(path: Path, shift: float, num_samples: int) -> np.ndarray:
+def phones_of_audio(path: Path, num_samples: int) -> list[Interval]:
+    """The phones of a TextGrid.
+
+    Raises:
+        UserError: that of ``read_textgrid``, or their tier is over two frames longer or shorter than the audio.
+    """
     intervals, end = read_textgrid(path)
     if not abs(end * SAMPLE_RATE - num_samples) <= MAX_FRAMES_OFF * HOP + 0.5:  # so that nan is refused too
         raise UserError(
             f"{path}: {path.stem} ends at {end:.3f} s, its audio at {num_samples / SAMPLE_RATE:.3f} s; "
             "these labels belong to other audio"
         )
-    return timed_labels(f"{path}: {path.stem}", intervals, num_samples, shift)
+    return intervals
+
+
+def _labels(path: Path, shift: float, num_samples: int) -> np.ndarray:
+    return timed_labels(f"{path}: {path.stem}", phones_of_audio(path, num_samples), num_samples, shift)
 
 
 def _lines(path: Path) -> list[str]:

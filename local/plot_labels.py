@@ -2,9 +2,9 @@
 
     python local/plot_labels.py DATA_DIR UTTERANCE A [B ...] --to FILE.png [--start S] [--end S]
 
-A and B are each a CTM file or a phones.scp (data_prep/label_sets.py). Red lines are the starts of A's phones, dashed
-where its CTM has a confidence below 1, which marks a guess; what has no label is hatched. Past 5 seconds the figure
-grows with the time that is shown.
+A and B are each a CTM file, a folder of TextGrids or a phones.scp (data_prep/label_sets.py). Red lines are the starts
+of A's phones, dashed where its CTM has a confidence below 1, which marks a guess; what has no label is hatched. Beyond
+5 seconds the figure grows with the time that is shown.
 """
 
 from __future__ import annotations

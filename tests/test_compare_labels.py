@@ -11,9 +11,10 @@ import pytest
 from cpc_speech.datadir import write_table
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import write_int_vectors
-from cpc_speech.phones import PHONE_ID, SYMBOLS
+from cpc_speech.phones import PHONE_ID, SYMBOLS, Interval
 from data_prep.compare_labels import figures, main, text
 from data_prep.label_agreement import compare
+from data_prep.textgrid import write_textgrid
 
 SECOND = 16_000
 
@@ -179,3 +180,19 @@ def test_mistakes(data, tmp_path):
         compare(data, tmp_path / "none.scp", a)
     with pytest.raises(UserError, match="--confusions -1"):
         main([str(data), str(a), str(a), "--confusions", "-1"])
+
+
+def test_a_folder_of_textgrids_is_what_its_ctm_is(data):
+    phones = [(0, 0.2, "SIL"), (0.2, 0.43, "AA"), (0.43, 0.6, "AA"), (0.6, 1, "SIL")]
+    write_textgrid(data.parent / "grids/a/1-b.TextGrid", [Interval(*phone) for phone in phones], 1.0)
+    write_textgrid(data.parent / "grids/b/1-a.TextGrid", [Interval(*phone) for phone in phones], 1.0)  # C order: first
+    later = [(max(0, start - 0.02), end - 0.02, phone) for start, end, phone in phones]
+    other = write_ctm(data.parent / "b.ctm", {"1-a": later, "1-b": phones})
+    same = write_ctm(data.parent / "a.ctm", {"1-a": phones, "1-b": phones})
+    assert figures(compare(data, data.parent / "grids", other)) == figures(compare(data, same, other))
+    write_table(data / "utt2num_samples", {"1-a": 2 * SECOND, "1-b": SECOND})
+    with pytest.raises(UserError, match="1-a ends at 1.000 s, its audio at 2.000 s"):
+        compare(data, data.parent / "grids", other)
+    write_textgrid(data.parent / "grids/b/1-b.TextGrid", [Interval(0, 1, "SIL")], 1.0)
+    with pytest.raises(UserError, match="1-b has .*a/1-b.TextGrid too"):
+        compare(data, data.parent / "grids", same)
