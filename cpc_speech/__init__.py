@@ -24,7 +24,7 @@ def load(source: str | Path, layer: str = "c", which: str = "last", precision: s
         precision: ``fp32``, or ``bf16``, which is faster where the processor has it.
 
     Raises:
-        UserError: there is no such model, it is damaged, or it is of a kind that is not modelled here.
+        UserError: there is no such model, it is damaged, or it is of an architecture that is not supported here.
     """
     from cpc_speech.pretrained import Pretrained, read_model
 

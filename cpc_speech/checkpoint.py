@@ -29,14 +29,14 @@ def build_model(config: Config) -> CPC:
 
 
 def restore(architecture: Mapping[str, Any], weights: Mapping[str, Tensor], source: str | Path) -> CPC:
-    """A model of these weights, which it takes over as they are, or as float32; in evaluation mode.
+    """A model with these weights, in evaluation mode; float32 tensors are taken over as they are, others converted.
 
     Args:
         architecture: the arguments of ``CPC``, all of them.
-        source: where both come from, for what is said of them.
+        source: where both come from, for messages.
 
     Raises:
-        UserError: they do not describe a network, or the weights are not those of the network that they describe.
+        UserError: the arguments do not describe a network, or the weights are not those of the network described.
     """
     if set(architecture) != set(ARCHITECTURE):
         raise UserError(f"{source}: describes a network by {', '.join(architecture)}, not {', '.join(ARCHITECTURE)}")
@@ -69,14 +69,14 @@ def save(exp: Path, state: dict[str, Any], keep: int) -> Path:
         stray.unlink()
     paths = _newest_first(exp)
     for old in [p for p in paths if p.name > path.name] + [p for p in paths if p.name <= path.name][keep:]:
-        old.unlink()  # a newer one than what was just saved was damaged: the run went back behind it
+        old.unlink()  # one newer than what was just saved was damaged: the run went back to an earlier one
     return path
 
 
 def save_if_best(exp: Path, model: CPC, update: int, dev_loss: float) -> None:
     """Write ``checkpoints/best.pt`` where no earlier update had a lower loss on dev, in nats.
 
-    What counts is the loss in the file, so a resumed run that comes by the same update again changes nothing.
+    What counts is the loss in the file, so a resumed run that repeats the same update changes nothing.
     """
     path = _best(exp)
     best = _read(path)
@@ -85,7 +85,7 @@ def save_if_best(exp: Path, model: CPC, update: int, dev_loss: float) -> None:
 
 
 def load_latest(exp: Path) -> dict[str, Any] | None:
-    """The newest state that can be read, or None where there is none; a damaged one is warned of and passed over.
+    """The newest state that can be read, or None where there is none; damaged ones are warned of and passed over.
 
     Raises:
         UserError: there are checkpoints, and all of them are damaged.

@@ -1,4 +1,4 @@
-"""One flat configuration of a pretraining run: defaults are the paper's, files and ``key=value`` override them."""
+"""The flat configuration of a pretraining run: defaults are the paper's, files and ``key=value`` override them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Config:
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Those of the values that say which network it is: the arguments of ``model.CPC``."""
+        """The values that say which network it is: the arguments of ``model.CPC``."""
         return {key: getattr(self, key) for key in ARCHITECTURE}
 
     @property
@@ -104,7 +104,7 @@ _MAY_BE_ZERO = ("seed", "warmup_updates", "final_learning_rate")
 
 
 def check(key: str, value: Any) -> None:
-    """Refuse a value that the key cannot have, whatever the others are.
+    """Refuse a value that the key cannot have, whatever the other keys' values are.
 
     Raises:
         UserError: it has another type, or is out of range.

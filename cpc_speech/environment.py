@@ -1,4 +1,4 @@
-"""Environment variables that are another's to set."""
+"""Environment variables that imports and child processes change only for a while."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def restored(names: Iterable[str]) -> Iterator[None]:
-    """Give these variables back the values that they have now, or none, whatever sets them in between."""
+    """On leaving, give these variables the values that they have now, or none, whatever has set them meanwhile."""
     saved = {name: os.environ.get(name) for name in names}
     try:
         yield

@@ -36,7 +36,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def installation(extra: str) -> str:
-    """The command that installs an extra: from the clone that this runs in, as no registry has the package."""
+    """The command that installs an extra: from the clone that this runs in, as the package is in no registry."""
     root = Path(__file__).resolve().parents[1]
     if (root / "setup.cfg").exists():
         return f"pip install -e {shlex.quote(f'{root}[{extra}]')}"
@@ -44,7 +44,7 @@ def installation(extra: str) -> str:
 
 
 def _disk_full(error: BaseException | None) -> OSError | None:
-    """The system's refusal to write that this error is, or comes from: torch raises another one in its place."""
+    """The system's refusal to write, where this error is one or comes from one: torch raises its own in its place."""
     while error is not None and not (isinstance(error, OSError) and error.errno in _DISK_FULL):
         error = error.__context__
     return error
@@ -52,7 +52,7 @@ def _disk_full(error: BaseException | None) -> OSError | None:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Have ``run`` name ``path`` where the system refuses to write here; it names no file itself."""
+    """Have ``run`` name ``path`` where the system refuses a write in this block: its own error names no file."""
     try:
         yield
     except BaseException as error:
@@ -63,8 +63,8 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command line's ``main``: exit status 1 for a UserError and a full disk, 130 for ctrl-C, never a bare
-    traceback for what the user can mend."""
+    """Run a command line's ``main``: exit status 1 for a UserError and a full disk, 130 for ctrl-C; no traceback for what the
+    user can mend."""
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         sys.exit(main() or 0)

@@ -22,7 +22,7 @@ _POOL_FRAMES = 1 << 18  # frames shuffled together: 128 MiB of 256-dimensional f
 
 
 class Moments:
-    """Mean and standard deviation of frames (T, dim) that come one matrix after the other."""
+    """Mean and standard deviation of frames that come as one matrix (T, dim) after the other."""
 
     def __init__(self, dim: int) -> None:
         self._count, self._total, self._squares = 0, np.zeros(dim), np.zeros(dim)
@@ -33,14 +33,14 @@ class Moments:
         self._squares = self._squares + (x * x).sum(0)
 
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
-        """Two of (dim,) float32; a value that never changes has the deviation 1, so that it stays 0 when divided."""
+        """Both (dim,) float32; a value that never changes gets the deviation 1, so that it is 0 when standardised."""
         mean = self._total / self._count
         variance = self._squares / self._count - mean**2
         return mean.astype(np.float32), np.sqrt(np.where(variance > 1e-12, variance, 1)).astype(np.float32)
 
 
 class FeatureStore:
-    """The frames of ``utterances`` in one memory-mapped file; row range of utterance i: ``self.rows(i)``."""
+    """The frames of ``utterances`` in one memory-mapped file; those of utterance i are ``self.rows(i)``."""
 
     def __init__(self, path: Path, utterances: Sequence[str], frames: np.ndarray, dim: int) -> None:
         self.path, self.utterances, self.dim = path, list(utterances), dim
@@ -50,7 +50,7 @@ class FeatureStore:
 
     @classmethod
     def extract(cls, path: Path, audio: PackedAudio, representation: Representation) -> FeatureStore:
-        """Compute the frames of all of ``audio``, similar lengths together, and write them to ``path``."""
+        """Compute the frames of all utterances of ``audio``, and write them to ``path``."""
         path.parent.mkdir(parents=True, exist_ok=True)
         frames = audio.num_samples // representation.hop
         starts = np.cumsum(frames) - frames
@@ -91,8 +91,8 @@ class FeatureStore:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass over the frames with a target ≥ 0, in random minibatches (batch, D), (batch,).
 
-        Utterances are shuffled, gathered to pools, and frames are shuffled within a pool: reads stay
-        sequential, so that a corpus larger than memory is no slower than its disk.
+        Utterances are shuffled and gathered in pools, and frames are shuffled within a pool: each utterance is read in
+        one piece, so that a corpus larger than memory is no slower than its disk.
         """
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(utterances))
@@ -117,7 +117,7 @@ class FeatureStore:
 def represented(
     audio: PackedAudio | Sequence[np.ndarray], num_samples: np.ndarray, representation: Representation
 ) -> Iterator[tuple[int, Tensor]]:
-    """Each utterance's number and its frames (T, D), similar lengths together.
+    """Each utterance's place in ``audio`` and its frames (T, D); similar lengths share a batch, longest first.
 
     Args:
         audio: (n_i,) int16 each.

@@ -7,9 +7,9 @@ The prediction W_k c_t is scored against the positive z_{t+k} and against negati
     other_windows    all windows but i
     current_window   window i
 
-The positive never is its own negative. Scores are matrix products over all frames of the minibatch; what does
-not serve as a candidate is masked afterwards, and sampled negatives are picked from the scores, so no vector
-is ever gathered.
+The positive is never its own negative. Scores are matrix products over all frames of the minibatch; what is no
+candidate is masked afterwards, and sampled negatives are picked from the scores, so that no vector is ever
+gathered.
 
 With s the scores of one prediction, p = softmax(s) and y the one-hot positive, the loss −log p[positive] has the
 gradient p − y in s: as cheap as the loss, once p is at hand. So both are computed at once, one step k after the
@@ -87,7 +87,7 @@ class _Step(torch.autograd.Function):
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         B, T, _ = z.shape
-        groups = B if candidates == "current_window" else 1  # what a prediction is scored against: its window or all
+        groups = B if candidates == "current_window" else 1  # a prediction is scored against its own window, or all
         rows = prediction.reshape(groups, -1, prediction.shape[-1])
         frames = z.reshape(groups, -1, z.shape[-1])
         scores = torch.bmm(rows, frames.transpose(1, 2))

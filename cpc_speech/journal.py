@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 class Journal:
     """Appends to ``path`` and reads back what is there: ``journal.records[utterance]`` is a dict of plain values.
 
-    A step is there whole or not at all: a last line that a kill cut short is dropped. What is said of an utterance
-    later counts. Whoever holds the journal is the only one to write.
+    A step is there whole or not at all: a last line that a kill cut short is dropped. Of two records of an utterance
+    the later counts. Only one process at a time can hold the journal.
 
     Raises:
         UserError: another process holds it.
@@ -30,7 +30,7 @@ class Journal:
             lock(self._file, wait=False)
         except BlockingIOError as error:
             self._file.close()
-            raise UserError(f"{path}: another process is at this work; wait for it, or end it") from error
+            raise UserError(f"{path}: another process is doing this work; wait for it, or end it") from error
         self.records, whole = _read(path)
         self._file.truncate(whole)
 
@@ -46,17 +46,17 @@ class Journal:
 
 
 def lock(file: IO[bytes], wait: bool = True) -> None:
-    """Hold a file that is open for writing, until it is closed; a warning where its file system knows no locks.
+    """Lock a file that is open for writing, until it is closed; warns where its file system has no locks.
 
     Raises:
-        BlockingIOError: another process holds it, and it is not to be waited for.
+        BlockingIOError: another process holds it, and ``wait`` is False.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         raise
     except OSError as error:
-        log.warning("%s cannot be locked (%s): see to it that nobody else is at this", file.name, error.strerror)
+        log.warning("%s cannot be locked (%s): make sure that no other process does this", file.name, error.strerror)
 
 
 def read_journal(path: Path) -> dict[str, dict[str, Any]]:

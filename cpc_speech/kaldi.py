@@ -1,7 +1,7 @@
 """Kaldi archives: integer vectors and float matrices by way of kaldi_io, which only this module imports.
 
-Importing kaldi_io prints a banner and rewrites PATH and KALDI_ROOT, and its readers return read-only arrays; nothing
-of that leaves this module.
+Importing kaldi_io prints a banner and rewrites PATH and KALDI_ROOT, and its readers return read-only arrays; none of
+that leaves this module.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ def write_double_matrices(ark: str | Path, scp: str | Path, items: Iterable[tupl
 
 
 class MatrixArchive:
-    """An archive of float matrices that is written row by row, so that none is ever held, and gone on with after a
+    """An archive of float matrices that is written row by row, so that no matrix is ever held, and is continued after a
     kill. ``with archive.matrix(key, rows, dim) as write: write(some rows); write(more)``.
 
     Args:
-        end: how much of the archive is known to be whole, in bytes; what is behind it goes.
+        end: how much of an archive that exists is known to be whole, in bytes; what follows is cut off.
 
     Raises:
-        UserError: the archive is shorter.
+        UserError: the archive is shorter than that.
     """
 
     def __init__(self, path: Path, end: int = 0) -> None:
@@ -102,8 +102,8 @@ class MatrixArchive:
 
     @contextlib.contextmanager
     def matrix(self, key: str, rows: int, dim: int) -> Iterator[Callable[[np.ndarray], None]]:
-        """Write the next one, all of its ``rows``; the archive's ``begin`` and ``end`` are then where it stands. An
-        exception takes back what there is of it."""
+        """Write the next matrix, all of its ``rows``; it then lies between the bytes ``begin`` and ``end`` of the
+        archive. An exception takes back what there is of it."""
         begin = self.end + len(f"{key} ".encode())
         end = begin + matrix_bytes(rows, dim)
         try:
@@ -118,7 +118,7 @@ class MatrixArchive:
         self.begin, self.end = begin, end
 
     def sync(self) -> None:
-        """Have all of it on disk."""
+        """Bring all of it to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -127,7 +127,7 @@ class MatrixArchive:
 
 
 def matrix_bytes(rows: int, dim: int) -> int:
-    """What a float matrix takes in an archive, without its key."""
+    """The bytes that a float matrix takes in an archive, without its key."""
     return len(_matrix_header(rows, dim, np.float32)) + 4 * rows * dim
 
 

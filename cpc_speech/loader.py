@@ -67,15 +67,15 @@ def waveform(samples: Tensor, device: torch.device) -> Tensor:
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    """ctrl-C, and the SIGTERM of a cluster's scheduler, go to all processes: the trainer finishes its update first, and
-    needs its workers for it. They end when it does."""
+    """ctrl-C, and the SIGTERM of a cluster's scheduler, reach all processes; the trainer finishes its update first, and
+    needs its workers for that. They end when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @atexit.register
 def _end_workers() -> None:
-    """Before multiprocessing asks them to end, by the SIGTERM that they ignore, and waits until they do."""
+    """Kill the workers before multiprocessing sends them the SIGTERM that they ignore, and waits until they end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # DataLoader's handler would complain
     for process in multiprocessing.active_children():
         if process.daemon:

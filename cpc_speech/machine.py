@@ -1,4 +1,4 @@
-"""How torch is set up to use this machine: precision of matrix products, and memory that is kept for the next one."""
+"""How torch uses this machine: the precision of matrix products, and freed memory that is kept for reuse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
 
 
 def set_up(precision: str) -> None:
-    """Before training or extraction in ``precision``, fp32 or bf16."""
+    """Call this before training or extraction in ``precision``, fp32 or bf16."""
     set_matmul_precision(precision)
     keep_freed_memory()
 
@@ -27,7 +27,7 @@ def set_matmul_precision(precision: str) -> None:
 
 def keep_freed_memory() -> None:
     """Have malloc keep what is freed. By default glibc gives blocks of many MiB back to the kernel, which must clear
-    every page again for the next update's activations: a fifth of its time. Elsewhere than on glibc nothing is done."""
+    every page again for the next update's activations: a fifth of its time. Without glibc nothing is done."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "gnu_get_libc_version"):

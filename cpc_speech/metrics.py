@@ -1,4 +1,4 @@
-"""The curves of a run: JSON lines, which everything derived from it reads, and TensorBoard events to look at."""
+"""The curves of a run: JSON lines, from which reports and figures are made, and TensorBoard events to look at."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """Appends to ``exp/metrics.jsonl`` and ``exp/tensorboard``; what came after ``update`` is forgotten.
+    """Appends to ``exp/metrics.jsonl`` and ``exp/tensorboard``; what was written after ``update`` is dropped first.
 
-    A resumed run repeats the updates since its checkpoint, so lines beyond it (and a last one cut short by a
-    kill) are dropped first.
+    A resumed run repeats the updates since its checkpoint, so lines beyond it, and a last one cut short by a kill, go.
     """
 
     def __init__(self, exp: Path, update: int) -> None:
@@ -66,8 +65,8 @@ def read_metrics(exp: str | Path, split: str) -> list[dict]:
 
 
 def training_state(exp: Path, updates: int) -> str:
-    """How far a training of so many updates is, for a table that waits for its probe. Whether it is running now, its
-    files do not say."""
+    """How far a training of so many updates has come, for the row of a table that still lacks its probe. Whether it is
+    running now, its files do not tell."""
     if (exp / "train.json").exists():
         return "trained, not probed yet"
     lines = read_metrics(exp, "train")

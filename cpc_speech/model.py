@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HOP = 160  # samples a frame: the product of the encoder's strides
-# Frames encoded at a time by Encoder.long: on a CPU, for each thread, as many as have activations that fit its cache.
+# Frames that Encoder.long encodes at a time: on a CPU, for each thread, as many as keep the activations in its cache.
 _PIECE, _PIECE_ON_GPU = 100, 4000
 _RECURRENCES = {"gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -49,7 +49,7 @@ class ConvBlock(nn.Module):
         return self.conv.weight.transpose(1, 2).flatten(1)
 
     def forward(self, x: Tensor, matrix: Tensor | None = None) -> Tensor:
-        """(B, T · stride, inputs) → (B, T, channels); ``matrix`` is ``self.matrix()``, where it is known already."""
+        """(B, T · stride, inputs) → (B, T, channels); ``matrix`` is ``self.matrix()``, where that is at hand."""
         batch, length, inputs = x.shape
         stride, padding = self.conv.stride[0], int(self.conv.padding[0])
         frames = length // stride
@@ -80,8 +80,8 @@ class Encoder(nn.Module):
         return self.layers(waveform[:, : frames * HOP, None])
 
     def matrices(self) -> list[Tensor]:
-        """The layers' factors in autocast's type, for ``long``: to make them anew for every few frames takes longer
-        than to multiply by them."""
+        """The layers' ``matrix()`` in autocast's type, for ``long``: making them anew for every few frames would take
+        longer than multiplying by them."""
         matrices = [layer.matrix() for layer in cast("Iterable[ConvBlock]", self.layers)]
         device = matrices[0].device.type
         if torch.is_autocast_enabled(device):
@@ -89,9 +89,12 @@ class Encoder(nn.Module):
         return matrices
 
     def long(self, waveform: Tensor, matrices: Sequence[Tensor] | None = None) -> Tensor:
-        """One waveform (n,) of any length → z (n // 160, C), the same in bounded memory: piece by piece.
+        """One waveform (n,) of any length → z (n // 160, C): ``forward`` piece by piece, in bounded memory.
 
         Frame t sees samples 160·t − 153 … 160·t + 311, so one frame more at either end of a piece hides its edges.
+
+        Args:
+            matrices: ``self.matrices()``, where they are at hand.
         """
         matrices = matrices or self.matrices()
         frames = len(waveform) // HOP
@@ -154,7 +157,7 @@ class CPC(nn.Module):
 
     def truncated(self, layers: int) -> CPC:
         """The network up to the context's layer number ``layers``, 1 the first, whose output is then c: the same
-        weights, shared. It predicts nothing, and computes nothing of the layers above.
+        weights, shared. It has no predictors, and computes nothing of the layers above.
 
         Raises:
             ValueError: the context has no such layer.

@@ -43,7 +43,7 @@ def window_sampler(config: Config, audio: PackedAudio, seed: int) -> WindowSampl
 
 
 class DevLoss:
-    """The loss on fixed windows of the dev split, drawn as the training draws its own; processes share them out."""
+    """The loss on fixed windows of the dev split, drawn as training draws its own; processes share them out."""
 
     def __init__(self, config: Config, data: Path, processes: Processes) -> None:
         self.config, self.processes = config, processes
@@ -53,7 +53,7 @@ class DevLoss:
             minibatches = Minibatches(audio, window_sampler(config, audio, dev_seed(config.seed)))
             self.samples = {j: minibatches[0, j].samples for j in processes.share(config.dev_minibatches)}
             self.exists = True
-        except UserError as error:  # a small corpus can be trained on all the same
+        except UserError as error:  # a corpus that is too small for a dev loss can still be trained on
             log.warning("no dev loss: %s", error)
             self.exists = False
         everywhere = torch.full((1,), float(self.exists), device=processes.device)

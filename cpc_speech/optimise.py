@@ -18,7 +18,7 @@ class NotFiniteError(Exception):
 
 
 class Schedule(Protocol):
-    """How the learning rate goes, as ``Config`` has it; in updates."""
+    """The keys of ``Config`` that the learning rate follows; times are in updates."""
 
     @property
     def updates(self) -> int: ...
@@ -53,13 +53,13 @@ def update_weights(
     """Descend the mean loss of ``minibatches`` minibatches.
 
     Args:
-        losses: of this process's share of them; each is asked for when the one before is behind.
-        stop: whether this process was asked to stop; all of them learn of it at the same update.
+        losses: of this process's share of them; each is asked for only once the one before is done with.
+        stop: whether this process was asked to stop; all processes learn of it at the same update.
 
     Raises:
         NotFiniteError: before any weight is changed, in all processes alike.
     """
-    # Filled in where they are wanted: a copy from here would wait for the GPU.
+    # Filled on the device: a copy from the CPU would wait for the GPU.
     stops = torch.full((), float(stop), device=processes.device)
     total = torch.zeros((), device=processes.device)
     for loss in losses:

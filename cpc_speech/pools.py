@@ -1,7 +1,7 @@
-"""Utterances decoded ahead of the network, in pools that are worth a batch.
+"""Utterances decoded ahead of the network, in pools large enough for full batches.
 
-Which utterances share a pool depends on them alone, so that work that ends between two pools and goes on later comes by
-the same batches, and the same sums.
+Which utterances share a pool depends on the utterances alone, so that work interrupted between two pools goes on with
+the batches, and so the sums, that it would have had.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Heard(NamedTuple):
     """An utterance as it was decoded."""
 
     segment: Segment
-    record: dict[str, Any]  # how long it is, in seconds and in frames to be written, and of what; or why it is dropped
+    record: dict[str, Any]  # its length, in seconds and in frames to be written, and its file; or why it is dropped
     frames: int = 0  # that the network will give
     samples: np.ndarray | None = None  # (n,) int16; None where it is dropped, or too long to be held
 
 
 def pools(segments: Iterable[Segment], pad: bool) -> Iterator[list[Heard]]:
-    """Yield them all in order; a long one comes alone. ``pad``: count frames as lhotse does."""
+    """Yield all utterances, in order; a long one comes alone. ``pad``: count frames to be written as lhotse does."""
     pool: list[Heard] = []
     held = 0
     for heard in _decoded(segments, pad):
@@ -57,7 +57,7 @@ def pools(segments: Iterable[Segment], pad: bool) -> Iterator[list[Heard]]:
 
 
 def stamp(path: str) -> list[int] | None:
-    """What tells whether a file is still the same: bytes, and nanoseconds of its last change; None where it is gone."""
+    """What tells whether a file has changed: bytes, and nanoseconds of its last change; None where it is gone."""
     try:
         facts = os.stat(path)
     except OSError:
@@ -66,7 +66,7 @@ def stamp(path: str) -> list[int] | None:
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Yield them, each made by a thread while the one before is worked on."""
+    """Yield the items, each made by a thread while the caller works on the one before."""
     with ThreadPoolExecutor(1) as thread:
         coming: Future[Any] = thread.submit(next, items, _END)
         while (item := coming.result()) is not _END:
@@ -75,7 +75,7 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _decoded(segments: Iterable[Segment], pad: bool) -> Iterator[Heard]:
-    """In order, a few ahead."""
+    """In order, a few ahead of the caller."""
     with ThreadPoolExecutor(_DECODERS) as threads:
         coming: deque[Future[Heard]] = deque()
         for segment in segments:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-# Before a group exists: the optimiser imports it later, and its default arguments would keep the group, and gloo's
-# threads, alive behind destroy_process_group: now and then one aborts the process while Python shuts down.
+# Imported before a group exists: the optimiser imports it later, and its default arguments would then keep the group,
+# and gloo's threads, alive beyond destroy_process_group: now and then one aborts the process while Python shuts down.
 import torch.distributed.nn
 from torch import Tensor
 
@@ -52,7 +52,7 @@ class Processes:
         """Check that all processes have the same values.
 
         Raises:
-            UserError: they do not, as happens where machines see different folders.
+            UserError: they do not, as where machines see different folders.
         """
         if self.count == 1:
             return
@@ -68,7 +68,7 @@ class Processes:
                     )
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes have come here."""
         if self.count > 1:
             dist.barrier()
 

@@ -28,7 +28,7 @@ def provenance() -> dict[str, Any]:
 
 
 def command() -> str:
-    """What was typed, files of this source tree named from its root, so that it reads the same on any machine."""
+    """What was typed, with files of this source tree named from its root, so that it reads the same on any machine."""
     typed = getattr(sys, "orig_argv", [sys.executable, *sys.argv])  # Python 3.9, which k2 may need, knows no better
     words = [Path(typed[0]).name, *typed[1:]]
     return " ".join(shlex.quote(word.replace(f"{ROOT}/", "")) for word in words)

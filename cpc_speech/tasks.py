@@ -39,15 +39,15 @@ class Task:
         return 100 * float((test == self.shares().argmax()).sum() / (test >= 0).sum())
 
     def shares(self) -> np.ndarray:
-        """Each class's share of the labelled frames of train: (classes,) float64, 0 for one that does not occur."""
+        """Each class's share of train's labelled frames: (classes,) float64, 0 for a class that does not occur."""
         train = np.concatenate([self.targets[i] for i in self.splits["train"]])
         counts = np.bincount(train[train >= 0], minlength=self.classes)
         return counts / max(1, counts.sum())
 
     def shifted(self, frames: int) -> Task:
-        """The same with every label that many frames later: frame t is classified as what frame t - ``frames`` is.
+        """The same task with every label moved later: the class of frame t is that which frame t − ``frames`` had.
 
-        Frames that no label reaches are left out.
+        Frames that no label reaches have none.
         """
         targets = []
         for target in self.targets:
@@ -60,7 +60,7 @@ class Task:
 
 
 def load_splits(data: Path) -> tuple[PackedAudio, dict[str, list[int]]]:
-    """Packed audio of all utterances in a split, and the indices of each split's.
+    """The packed audio of all utterances that are in a split, and the indices of each split's utterances in it.
 
     Raises:
         UserError: a split is empty or shares an utterance with another.
@@ -70,7 +70,7 @@ def load_splits(data: Path) -> tuple[PackedAudio, dict[str, list[int]]]:
         raise UserError(f"{data}/splits: {', '.join(empty)} without an utterance; give more utterances a speaker")
     everything = sorted(sum(lists.values(), []))
     if len(set(everything)) < len(everything):
-        raise UserError(f"{data}/splits: an utterance stands in two lists; make them anew (stage 3)")
+        raise UserError(f"{data}/splits: an utterance is in two lists; make them anew (stage 3)")
     audio = PackedAudio(data, everything)
     position = {utterance: i for i, utterance in enumerate(audio.utterances)}
     return audio, {split: [position[utterance] for utterance in ids] for split, ids in lists.items()}
@@ -86,7 +86,7 @@ def load_task(
     """
     frames = audio.num_samples // HOP
     if name == "phone":
-        # What stage 2 could not label is listed, and never scored; anything else without labels is an error.
+        # What stage 2 could not label is listed, and not scored; any other utterance without labels is an error.
         labels = labels or data
         dropped = read_table(labels / "labels.dropped") if (labels / "labels.dropped").is_file() else {}
         labelled = [utterance for utterance in audio.utterances if utterance not in dropped]
@@ -108,6 +108,6 @@ def load_task(
 
 
 def labels_by(folder: Path) -> str:
-    """Who made the phone labels in a folder, as stage 2 has noted beside them."""
+    """What made the phone labels in a folder, as stage 2 has noted beside them."""
     path = folder / "labels.json"
     return json.loads(path.read_text(encoding="utf-8"))["by"] if path.is_file() else "unknown"

@@ -4,7 +4,7 @@ A window is ``window_samples`` consecutive samples of one utterance, and every s
 samples holds n − window_samples + 1 windows and is drawn in proportion to them.
 
     mixed_speaker   independent draws over the corpus; speakers may recur
-    same_speaker    a speaker in proportion to its windows, then windows of that speaker
+    same_speaker    a speaker, drawn in proportion to its windows, then windows of that speaker
 
 The windows of one minibatch never overlap: an overlapping draw is drawn again.
 """
@@ -95,7 +95,7 @@ class WindowSampler:
                 if len(chosen) == self.windows:
                     return chosen
         raise UserError(
-            f"{self.windows} windows of {self.window_samples} samples that do not overlap hardly fit into "
+            f"{self.windows} windows of {self.window_samples} samples without overlap hardly fit into "
             f"the audio at hand{' of one speaker' if self.same_speaker else ''}; give more audio or fewer 'windows'"
         )
 
@@ -109,7 +109,7 @@ class WindowSampler:
 
 
 def windows_that_fit(num_samples: np.ndarray, window_samples: int) -> np.ndarray:
-    """How many windows an utterance holds at least, however they are drawn, so that none overlaps another: (N,) int64.
+    """The least number of windows without overlap that fit an utterance, however unluckily they are drawn: (N,) int64.
 
     A window bars 2·window_samples − 1 of the starts.
     """
