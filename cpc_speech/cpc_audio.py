@@ -26,7 +26,7 @@ from cpc_speech.files import sha256
 from cpc_speech.model import CPC
 
 _EPSILON = 1e-5  # of its normalisation; no option
-# The options that decide what the network is: default, and the values that are modelled here; None is any number.
+# The options that decide what the network is: default, and the values that are supported here; None: any number.
 _OPTIONS: dict[str, tuple[Any, tuple[Any, ...] | None]] = {
     "hiddenEncoder": (256, None),
     "hiddenGar": (256, None),
@@ -45,7 +45,7 @@ def load_cpc_audio(path: Path) -> tuple[CPC, dict[str, Any]]:
     which holds ``gEncoder`` and has ``checkpoint_args.json`` beside it. Nothing in them is executed.
 
     Raises:
-        UserError: it is neither, or a network that is not modelled here; the option or the weights are named.
+        UserError: it is neither, or a network that is not supported here; the option or the weights are named.
     """
     given, weights = _open(path)
     options = {name: given.get(name, default) for name, (default, _) in _OPTIONS.items()}

@@ -63,8 +63,8 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command line's ``main``: exit status 1 for a UserError and a full disk, 130 for ctrl-C; no traceback for what the
-    user can mend."""
+    """Run a command line's ``main``: exit status 1 for a UserError and a full disk, 130 for ctrl-C; no traceback
+    for what the user can mend."""
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         sys.exit(main() or 0)

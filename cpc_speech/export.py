@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("source", help="experiment, exported model or CPC_audio checkpoint")
     parser.add_argument("--to", required=True, type=Path, metavar="DIR")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="checkpoint of an experiment")
-    parser.add_argument("--predictors", action="store_true", help="with W_k, to train on; features do not need them")
+    parser.add_argument("--predictors", action="store_true", help="keep W_k, to train on; features do not need them")
     args = parser.parse_args(argv)
     model, facts = read_model(args.source, args.which)
     if args.predictors and not len(model.predictors):

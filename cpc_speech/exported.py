@@ -26,9 +26,9 @@ _MODEL_TYPE, _VERSION = "cpc-speech", 1
 
 
 def save_exported(folder: Path, model: CPC, provenance: dict[str, Any]) -> None:
-    """Write both files. A kill between them leaves two that do not belong together, which is told on loading."""
+    """Write both files. A kill in between leaves two that do not belong together, which loading detects."""
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.state_dict().items()}
-    content = save_tensors(weights, metadata={"format": "pt"})  # which is what the Hub's own tools look for
+    content = save_tensors(weights, metadata={"format": "pt"})  # as the Hub's own tools expect
     with atomic_write(folder / WEIGHTS, "wb") as file:
         file.write(content)
     config = {

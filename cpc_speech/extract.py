@@ -1,4 +1,4 @@
-"""Features of other people's audio for other people's recognisers.
+"""A model's features of any audio, as other toolkits read them.
 
     cpc-speech extract exp/same_speaker data/dev data/dev_same_speaker          # a Kaldi data directory to another
     cpc-speech extract exp/same_speaker recordings/ features/ --format npy
@@ -6,10 +6,10 @@
     torchrun --nproc-per-node 4 -m cpc_speech extract exp/same_speaker data/train feats    # the same, all four
 
 Reads a Kaldi data directory (wav.scp, segments, utt2spk), folders of audio, or audio files, of any length in constant
-memory; whatever soundfile reads, at any rate (resampled to 16 kHz), channels averaged. Killed, it goes on where it was,
-and leaves the same archive. What cannot be used is listed in OUT/feats.dropped with the reason, and is an error at the
-end unless --max-dropped allows it; the rest is written nevertheless, and the same command tries the dropped ones again.
-docs/features.md has more of it, docs/{kaldi,espnet,lhotse}.md what comes after.
+memory; whatever soundfile reads, at any rate (resampled to 16 kHz), channels averaged. After a kill the same command
+goes on where it was, and leaves the same archive. What cannot be used is listed in OUT/feats.dropped with the reason,
+and is an error at the end unless --max-dropped allows it; the rest is written nevertheless, and the same command tries
+the dropped ones again. See docs/features.md, and docs/{kaldi,espnet,lhotse}.md for how to train on the result.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from cpc_speech.representations import CPCFrames
 from cpc_speech.segments import Segment, read_segments
 from cpc_speech.streaming import Stream
 
-OPTIONS = "extract.json"  # of OUT: what Options it was begun with
-_DIGESTS = ("weights", "utterances")  # of Options: what they were tells nobody anything
+OPTIONS = "extract.json"  # of OUT: the Options it was begun with
+_DIGESTS = ("weights", "utterances")  # of Options: values that are not worth showing
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="experiment, exported model or checkpoint: what cpc_speech.load takes")
     parser.add_argument("input", nargs="+", type=Path, help="Kaldi data directory, folders of audio, or audio files")
-    parser.add_argument("out", type=Path, help="folder that they are written to; the same command goes on in it")
+    parser.add_argument("out", type=Path, help="folder that is written; the same command goes on in it")
     parser.add_argument("--format", choices=FORMATS, default="kaldi", help="default: kaldi")
     parser.add_argument("--layer", default="c", metavar="c|z|both|c1|c2|...",
                         help="context (default), encoder, z and c side by side, or a layer of the context")  # fmt: skip
@@ -79,22 +79,22 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16",
                         help="of the encoder's products (bf16); what is written is float32")  # fmt: skip
     parser.add_argument("--frames", choices=("exact", "pad"),
-                        help="exact: one a whole 160 samples, the default; pad: repeat the last where lhotse rounds "
-                        "up, the default with --format lhotse")  # fmt: skip
+                        help="exact (default): one for each whole 160 samples; pad (default with --format lhotse): "
+                        "repeat the last where lhotse rounds up")  # fmt: skip
     parser.add_argument("--cmvn", action="store_true", help="Kaldi's statistics of each speaker, in cmvn.{ark,scp}")
     parser.add_argument("--max-dropped", type=int, default=0, metavar="N", help="utterances that may be left out")
-    parser.add_argument("--nj", type=int, default=1, help="parts that the utterances are shared out to")
-    parser.add_argument("--job", type=int, help="which part this process does, from 1; who ends last joins them")
+    parser.add_argument("--nj", type=int, default=1, help="number of parts that the utterances are divided into")
+    parser.add_argument("--job", type=int, help="which part this process does, from 1; whichever ends last joins them")
     args = parser.parse_args(argv)
     if args.job is None and {"RANK", "WORLD_SIZE"} <= os.environ.keys():  # torchrun's
         args.nj, args.job = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"]) + 1
     if args.job is None and args.nj != 1:
-        parser.error("--nj wants --job")
+        parser.error("--nj needs --job")
     args.job = args.job or 1
     if not 1 <= args.job <= args.nj:
         parser.error("--job goes from 1 to --nj")
     if args.cmvn and args.format != "kaldi":
-        parser.error("--cmvn is Kaldi's: it wants --format kaldi")
+        parser.error("--cmvn is Kaldi's: it needs --format kaldi")
     if args.format == "lhotse":
         require("lhotse", "lhotse")  # not only after hours
     with writing(args.out):
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def extract(args: argparse.Namespace) -> None:
-    """Do one job of ``main``'s command line and, where the others are done, what joins them."""
+    """Do one job of ``main``'s command line and, if the others are done, join all of them."""
     out: Path = args.out
     if out.resolve() in [path.resolve() for path in args.input]:
         raise UserError(f"{out}: OUT must be another folder than the one that is read")
@@ -132,7 +132,7 @@ def extract(args: argparse.Namespace) -> None:
         with closing(make_store(out, args.format, archive, own, journal.records, representation.dim)) as store:
             represent_all(part, representation, store, journal, frames == "pad")
 
-    with open(out / OPTIONS, "r+b") as turn:  # who joins last knows all
+    with open(out / OPTIONS, "r+b") as turn:  # one at a time, so that the last one sees all journals
         lock(turn)
         journals = [read_journal(out / f"extract{suffix}.jsonl") for suffix in suffixes]
         records = {key: value for journal in journals for key, value in journal.items()}
@@ -158,7 +158,7 @@ def settle(out: Path, options: Options, model: str) -> None:
     """
     path, now = out / OPTIONS, dataclasses.asdict(options)
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; name the folder that features are written to behind what is read")
+        raise UserError(f"{out}: is a file; name the folder that features are written to last, after what is read")
     held = sorted(other.name for other in out.iterdir()) if out.exists() else []  # before another job may write path
     if not path.exists():
         if strange := [name for name in held if not name.startswith(f"{path.name}.tmp.")]:
@@ -178,7 +178,7 @@ def settle(out: Path, options: Options, model: str) -> None:
 
 
 def check_audio(out: Path, segments: Sequence[Segment], journal: Journal) -> None:
-    """Raise UserError where audio was changed after its frames were written; it may be gone."""
+    """Raise UserError where audio has changed since its frames were written; audio that is gone may be."""
     written = ((s, journal.records[s.utterance]) for s in segments if s.utterance in journal.records)
     known = ((s, record["file"]) for s, record in written if "file" in record)  # dropped ones have none
     if changed := [s.utterance for s, before in known if stamp(s.path) not in (None, before)]:
@@ -189,7 +189,7 @@ def check_audio(out: Path, segments: Sequence[Segment], journal: Journal) -> Non
 
 
 def digest_of(model: CPC) -> str:
-    """SHA-256 of the network that frames come from, whatever file it was in."""
+    """SHA-256 of the network that frames come from, independent of the file that held it."""
     shape = {key: value for key, value in model.architecture.items() if key != "steps"}
     digest = hashlib.sha256(repr(sorted(shape.items())).encode())
     for part in (model.encoder, model.context):
@@ -201,7 +201,7 @@ def digest_of(model: CPC) -> str:
 def represent_all(
     segments: Sequence[Segment], representation: CPCFrames, store: Store, journal: Journal, pad: bool
 ) -> None:
-    """Write the frames of all that the journal does not know yet; what was dropped before is tried again."""
+    """Write the frames of all utterances that the journal lacks; those dropped before are tried again, first."""
     again = [s for s in segments if "dropped" in journal.records.get(s.utterance, {})]
     todo = [s for s in segments if s.utterance not in journal.records]
     done = len(segments) - len(again) - len(todo)
@@ -237,7 +237,7 @@ def _streamed(heard: Heard, representation: CPCFrames) -> Iterator[Tensor]:
 
 
 def _followed(frames: Iterable[Tensor], heard: Heard, progress: tqdm) -> Iterator[Tensor]:
-    """Show how far it is with an utterance that takes minutes."""
+    """Pass the frames on, and show the progress within an utterance that takes minutes."""
     done = 0
     for rows in frames:
         done += len(rows)
@@ -247,7 +247,8 @@ def _followed(frames: Iterable[Tensor], heard: Heard, progress: tqdm) -> Iterato
 
 
 def _write(heard: Heard, frames: Iterable[Tensor], store: Store, dim: int) -> dict[str, Any]:
-    """Write an utterance, its last frame repeated where more are due; returns where, or why not, for the journal."""
+    """Write an utterance, its last frame repeated where more are due; returns its record for the journal: where it
+    stands, or why it was dropped."""
     if "dropped" in heard.record:
         return heard.record
     path, due, count, last = heard.segment.path, heard.record["frames"], 0, np.empty((0, dim), np.float32)

@@ -27,25 +27,25 @@ _BY_UTTERANCE = ("text", "utt2lang", "utt2uniq", "utt2category")  # Kaldi's tabl
 _BY_SPEAKER = ("spk2gender",)
 
 Write = Callable[[np.ndarray], None]
-Records = Mapping[str, Mapping[str, Any]]  # utterance -> what became of it: "place" and "frames", or "dropped"
+Records = Mapping[str, Mapping[str, Any]]  # utterance -> what became of it: "place", "frames", ...; or "dropped"
 
 
 class Store(Protocol):
-    """Takes one matrix after the other; ``place`` is where the last one is, seen from the folder."""
+    """Takes one matrix after the other; ``place`` is where the last one is, relative to the folder."""
 
     place: str
 
     def matrix(self, segment: Segment, frames: int, dim: int) -> Any:
-        """A context manager that gives a function to write all rows with; an exception leaves nothing."""
+        """A context manager that gives the function to write all rows with; an exception leaves nothing of them."""
 
     def sync(self) -> None:
-        """Have all of it on disk."""
+        """Bring all of it to disk."""
 
     def close(self) -> None: ...
 
 
 class KaldiStore:
-    """One archive; what of it stands behind the last of ``records``, a kill left there."""
+    """One archive; what a kill left in it after the last of ``records`` is cut off."""
 
     def __init__(self, out: Path, name: str, records: Records, dim: int) -> None:
         held = [record for record in records.values() if "place" in record]
@@ -62,7 +62,7 @@ class KaldiStore:
 
 
 class NumpyStore:
-    """A file an utterance; what a kill left half written of ``utterances``, which nobody else writes, goes.
+    """A file an utterance; temporary files that a kill left of ``utterances``, which no other job writes, are removed.
 
     Raises:
         UserError: a file of ``records`` is not there.
@@ -88,10 +88,10 @@ class NumpyStore:
         self.place = place
 
     def sync(self) -> None:
-        """Each file was, before it got its name."""
+        """Nothing to do: each file was brought to disk before it got its name."""
 
     def close(self) -> None:
-        """Each file is."""
+        """Nothing to do: each file is closed."""
 
 
 def _write(file: IO[bytes], rows: np.ndarray) -> None:
@@ -99,8 +99,8 @@ def _write(file: IO[bytes], rows: np.ndarray) -> None:
 
 
 def make_store(out: Path, form: str, name: str, utterances: Container[str], records: Records, dim: int) -> Store:
-    """Where features of these utterances go in this format, in Kaldi's to an archive called ``name``; it goes on behind
-    ``records``."""
+    """Where features of these utterances go in the format ``form``, in Kaldi's to an archive called ``name``; it is
+    continued after ``records``."""
     return KaldiStore(out, name, records, dim) if form == "kaldi" else NumpyStore(out, utterances, records)
 
 
@@ -117,7 +117,7 @@ def check_names(segments: Sequence[Segment]) -> None:
 def write_tables(
     out: Path, source: Path | None, segments: Sequence[Segment], records: Records, form: str, dim: int, cmvn: bool
 ) -> dict[str, str]:
-    """Write all but the matrices; last the index of them, feats.scp or npy.scp. Returns who was dropped, and why.
+    """Write all but the matrices, and their index, feats.scp or npy.scp, last. Returns what was dropped, and why.
 
     Args:
         source: the Kaldi data directory that was read, if it was one, whose further tables are copied.

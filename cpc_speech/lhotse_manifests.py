@@ -1,8 +1,7 @@
 """Manifests of lhotse over features in .npy files: recordings, supervisions, features, and cuts of all three.
 
-A frame of ours is 160 samples, and a last one that is not whole is none; lhotse rounds the length of the audio to a
-number of frames, half a frame up (``lhotse.utils.compute_num_frames``), so that half of all utterances lack one:
-``padded_frames``.
+Our frames are whole ones of 160 samples; lhotse rounds the audio's length to frames, half a frame up
+(``lhotse.utils.compute_num_frames``), so that by its count half of all utterances lack one: see ``padded_frames``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cpc_speech.segments import Segment
 
 
 def padded_frames(seconds: float) -> int:
-    """How many frames lhotse expects of so much audio."""
+    """How many frames lhotse expects of so many seconds of audio."""
     return (round(seconds * SAMPLE_RATE) + HOP // 2) // HOP
 
 
@@ -28,7 +27,7 @@ def write_manifests(
 ) -> None:
     """Write {recordings,supervisions,features,cuts}.jsonl.gz, each whole or not at all.
 
-    Recordings of another rate are lhotse's, resampled to 16 kHz as they are read.
+    lhotse resamples recordings of another rate to 16 kHz as it reads them.
     """
     lhotse = require("lhotse", "lhotse")
     recordings: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Pretrained models: found where they are, whatever wrote them, and made ready to encode; see ``cpc_speech.load``."""
+"""Pretrained models: read from wherever they are, whatever wrote them, and ready to encode; see ``cpc_speech.load``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from cpc_speech.streaming import Stream
 
 
 class Pretrained(nn.Module):
-    """A network in evaluation mode, and what of it is wanted.
+    """A network in evaluation mode, and the layer of it that is wanted.
 
-    ``representation`` is the same as the rest of the suite knows it (``cpc_speech.representations``): a list of
-    waveforms of any lengths in, a list of frames out. ``model`` is the network, for those who train it further.
+    ``representation`` is the same in the interface of ``cpc_speech.representations``, which the rest of the suite uses:
+    a list of waveforms of any lengths in, a list of frames out. ``model`` is the network, for those who train it
+    further.
 
     Args:
         layer: ``c``, ``z``, ``both`` (z and c side by side), or ``c1``, ``c2``, ... for a layer of the context.
@@ -46,11 +47,11 @@ class Pretrained(nn.Module):
 
     def encode(self, waveform: Tensor) -> Tensor:
         """Waveform (n,) or waveforms (B, n) of 16 kHz in [−1, 1] → (n // 160, dim) or (B, n // 160, dim), float32,
-        where the network is (``.to("cuda")``), without gradients. Waveforms of several lengths want ``representation``:
-        padding changes the last frames.
+        on the network's device (``.to("cuda")``), without gradients. Waveforms of several lengths need
+        ``representation``, since padding changes the last frames.
 
         Raises:
-            ValueError: it has another shape, or whole numbers, whose scale is not known.
+            ValueError: it has another shape, or holds integers, whose scale is not known.
         """
         if waveform.dim() not in (1, 2) or not waveform.is_floating_point():
             raise ValueError(f"a waveform is (n,) or (B, n) in floats, not {tuple(waveform.shape)} in {waveform.dtype}")
@@ -73,7 +74,7 @@ class Source(NamedTuple):
 
 
 def read_model(source: str | Path, which: str = "last") -> Source:
-    """What stands at ``source``; the arguments, and what is raised, are ``cpc_speech.load``'s."""
+    """The model at ``source``; arguments and errors are those of ``cpc_speech.load``."""
     if which not in ("last", "best"):
         raise UserError(f"{which}: the checkpoint of an experiment is last or best")
     path = Path(source)
@@ -108,7 +109,7 @@ def _experiment(exp: Path, which: str) -> Source:
 
 
 def _from_hub(name: str) -> Path:
-    """The folder that the Hub's own cache keeps this model in; fetched where it is not there."""
+    """The folder of this model in the Hub's own cache; fetched if it is not there."""
     try:
         hub = require("huggingface_hub", "hub")
     except UserError as error:

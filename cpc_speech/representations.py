@@ -65,12 +65,12 @@ class LogMel:
 
 
 def _of_each(compute: Callable[[Tensor], Tensor], waveforms: Sequence[Tensor], dim: int) -> list[Tensor]:
-    """What is computed of each waveform; of one that is shorter than a frame, none."""
+    """``compute`` of each waveform; no frames of one that is shorter than a frame."""
     return [compute(waveform) if len(waveform) >= HOP else torch.empty(0, dim) for waveform in waveforms]
 
 
 def _by_kaldi(function: str, waveform: Tensor, **options: int) -> Tensor:
-    """Waveform (n,), a frame at least → features (n // 160, D) by a function of torchaudio's, as Kaldi has it."""
+    """Waveform (n,) of at least a frame → features (n // 160, D), by one of torchaudio's functions after Kaldi."""
     from torchaudio.compliance import kaldi
 
     samples = waveform.cpu()[None] * 32768  # Kaldi's scale
@@ -120,7 +120,7 @@ class CPCFrames:
         return [torch.cat([next(frames) for _ in parts]) if parts else none for parts in cut]
 
     def _pieces(self, waveform: Tensor) -> list[Tensor]:
-        """What the network hears at a time; what is shorter than a frame, it cannot."""
+        """The parts of a waveform that the network hears by themselves; none of what is shorter than a frame."""
         if len(waveform) < HOP:
             return []
         if self.window_samples is None:

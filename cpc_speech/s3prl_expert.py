@@ -33,7 +33,7 @@ from cpc_speech.pretrained import read_model
 class UpstreamExpert(nn.Module):
     """What s3prl asks of an upstream: waveforms in, ``hidden_states`` out, at ``HOP`` samples a frame.
 
-    Encoder and context are left in s3prl's hands: they are frozen or trained on as it sets gradients.
+    Encoder and context are frozen or trained on as s3prl sets gradients.
 
     Args:
         ckpt: what ``cpc_speech.load`` takes.
@@ -55,8 +55,8 @@ class UpstreamExpert(nn.Module):
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """Waveforms (n_i,) in [−1, 1] → c_t as the one of ``hidden_states``, z_t as that of ``z``.
 
-        Either is (B, T, D), T = ceil(n / 160) of the longest, as s3prl counts frames: an utterance's last frame stands
-        for the rest of it, and for the padding behind.
+        Either is (B, T, D), T = ceil(n / 160) of the longest, as s3prl counts frames: an utterance's last frame is
+        repeated for the rest of it, and for the padding after it.
         """
         matrices = self.encoder.matrices()
         none = wavs[0].new_zeros(0, self.encoder.channels)  # what is shorter than a frame has

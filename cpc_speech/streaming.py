@@ -5,11 +5,11 @@
         frames = stream.push(samples)    # (m, D): those that are now decided; often none
     frames = stream.flush()              # the last one, as at a file's end
 
-They are those of the whole recording at once, up to the rounding of fp32, whatever the pieces: frame t sees the samples
-160·t − 153 … 160·t + 311 (see ``Encoder.long``) and, in c, the recurrent state that is carried along.
+They are the frames of the whole recording at once, up to the rounding of fp32, whatever the pieces: frame t sees the
+samples 160·t − 153 … 160·t + 311 (see ``Encoder.long``) and, in c, the recurrent state that is carried along.
 
 Latency: frame t comes out with sample 160·t + 319, the last of frame t + 1: 20 ms after the frame's start, 15 ms after
-its centre. (Its last sample is 0.5 ms before that.) Cost: a push that completes m frames encodes m + 2, one more at
+its centre, 0.5 ms after the last sample that it sees. Cost: a push that completes m frames encodes m + 2, one more at
 either side whose edges are padding: three times the encoder's work for 10 ms at a time, 1.5 times for 40 ms, 1.02 times
 for a second. The recurrence is never repeated. No more than 20 ms of audio are kept.
 """
@@ -46,14 +46,14 @@ class Stream:
 
     def _begin(self) -> None:
         self._waiting = torch.empty(0, device=self.device)  # samples that a frame to come still sees
-        self._known = 0  # frames at the start of these that have come out before: 0 or, once there are any, 1
+        self._known = 0  # frames at the start of these that have come out already: 0 at first, then 1
         self._state: State | None = None
 
     def push(self, samples: Tensor | np.ndarray) -> Tensor:
         """Samples (n,) in [−1, 1], n ≥ 0 → the frames (m, D) float32 that are complete with them.
 
         Raises:
-            ValueError: they have another shape, or are whole numbers, whose scale is not known.
+            ValueError: they have another shape, or are integers, whose scale is not known.
         """
         samples = torch.as_tensor(samples, device=self.device)
         if samples.ndim != 1 or not samples.is_floating_point():
@@ -64,15 +64,15 @@ class Stream:
         return self._frames(len(self._waiting) // HOP - 1)
 
     def flush(self) -> Tensor:
-        """The frame, if any, that waited for the one after it: (1, D) or (0, D). Samples behind it are no whole frame
-        and give none."""
+        """The frame, if any, that waited for the one after it: (1, D) or (0, D). Samples after it that make no whole
+        frame give none."""
         frames = self._frames(len(self._waiting) // HOP)
         self._begin()
         return frames
 
     @torch.no_grad()
     def _frames(self, end: int) -> Tensor:
-        """Those before frame ``end`` of the waiting samples that have not come out yet."""
+        """The waiting samples' frames before frame ``end`` that have not come out yet."""
         if end <= self._known:
             return torch.empty(0, self.dim, device=self.device)
         model = self.representation.model

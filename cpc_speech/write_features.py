@@ -1,5 +1,5 @@
 """Baselines' features of a whole data directory as a Kaldi archive: MFCC, filterbank, or an untrained network's frames.
-What a model gives, ``cpc_speech.extract`` writes.
+A trained model's are written by ``cpc_speech.extract``.
 
     python -m cpc_speech.write_features --data data/mini --representation fbank --to data/mini_fbank
     python -m cpc_speech.write_features --data data/mini --representation random --config conf/cpc.yaml --to DIR
