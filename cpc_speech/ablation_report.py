@@ -41,7 +41,7 @@ PAPER = {
 }
 REFERENCE = "mixed speaker, 12 steps"
 _WINDOW = 20480  # samples
-# What says nothing about the model that comes out.
+# Keys that make no difference to the model that comes out, with a value for all.
 HOUSEKEEPING: dict[str, Any] = {
     "log_every": 1, "dev_every": 1, "dev_minibatches": 1, "checkpoint_every": 1, "keep_checkpoints": 1,
 }  # fmt: skip
@@ -96,7 +96,7 @@ class Row(NamedTuple):
 
 
 def row_name(config: Config) -> str:
-    """What the model is called: as the paper calls it, where the paper has it."""
+    """What the model is called: the paper's name, where the paper has such a row."""
     parts = [setting_name(config.batch_composition, config.candidates), f"{config.steps} steps"]
     if config.negatives != "all":
         parts.append(f"{config.negatives} negatives")

@@ -1,4 +1,4 @@
-"""A linear classifier of frames as a probe leaves it: what scores of single frames are made of."""
+"""A linear classifier of frames, as a probe leaves it for ``cpc_speech.posteriors``."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class LinearClassifier:
 
     Attributes:
         weight, bias: (C, D) and (C,), of standardised frames.
-        mean, std: (D,) or of one value, by which frames are standardised first.
-        log_priors: (C,), log of each class's share of the labelled training frames, PRIOR_FLOOR at least.
+        mean, std: (D,) or scalar, by which frames are standardised first.
+        log_priors: (C,), log of each class's share of the labelled training frames, taken as PRIOR_FLOOR at least.
     """
 
     weight: Tensor

@@ -1,4 +1,4 @@
-"""Phone and word error rates: edits between what was recognised and what was said, and how sure the rate is."""
+"""Phone and word error rates: edits between what was said and what was recognised, and the rate's interval."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cpc_speech.scores import Score
 
 @dataclass
 class ErrorRate:
-    """Every utterance's number of phones or words, and the fewest substitutions, deletions and insertions that make of
-    them what was recognised (Levenshtein, each costs 1)."""
+    """Every utterance's number of phones or words, and the fewest substitutions, deletions and insertions that turn
+    them into what was recognised (Levenshtein, each costs 1)."""
 
     utterances: list[str] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
@@ -52,7 +52,7 @@ class ErrorRate:
         return self.share().interval()
 
     def share(self) -> Score:
-        """Errors by length, which resample, and differ in points, as frames that are right by frames do."""
+        """Errors out of lengths as a ``Score``, to be resampled and compared as right frames out of frames are."""
         return Score(self.utterances, self.errors, self.lengths)
 
 

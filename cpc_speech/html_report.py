@@ -1,7 +1,7 @@
 """The report as one HTML page that needs nothing else: no network, no file beside it.
 
-It is made of the very Markdown that RESULTS.md holds. What it looks like, and the script that sorts its tables, stand
-in report.template.html.
+It is made from the very Markdown of RESULTS.md. Its looks, and the script that sorts its tables, are in
+report.template.html.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _text(renderer: object, tokens: Sequence[Token], number: int, *_: object) ->
 
 
 def _table_open(renderer: object, tokens: Sequence[Token], number: int, *_: object) -> str:
-    """Wide tables scroll by themselves, by keyboard as well."""
+    """Wraps a table so that a wide one scrolls by itself, by keyboard as well."""
     numbered = ' class="numbered"' if _first_heading(tokens[number:]) == "no." else ""
     return f'<div class="table" tabindex="0"><table{numbered}>\n'
 
@@ -73,8 +73,8 @@ def _first_heading(tokens: Sequence[Token]) -> str:
 
 
 def _mark_numbers(tokens: Sequence[Token]) -> None:
-    """Give columns of numbers, most of whose cells are, and those cells the class "number", and "interval" where they
-    have one; the numbers of rows, which are no decimals, are none."""
+    """Mark columns most of whose cells are numbers, heading and those cells, with the class "number", and "interval" if
+    any has one. Numbers of rows, under "no.", are not decimals and are left alone."""
     end = next(i for i, token in enumerate(tokens) if token.type == "table_close")
     columns: dict[int, list[tuple[Token, str]]] = {}
     column = 0

@@ -1,4 +1,4 @@
-"""The report's section on phone labels: how aligners agree, and what probes say of labels and of moving them."""
+"""The report's section on phone labels: how aligners agree, and what probes say of other labels and of moved ones."""
 
 from __future__ import annotations
 

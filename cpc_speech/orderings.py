@@ -1,4 +1,4 @@
-"""Whether what the paper found better is better here too, with how sure that is.
+"""Whether what the paper found better is better here too, and how sure that is.
 
 A claim is that of two rows of its Tables 1 and 2 one has the greater accuracy. Here it is measured on models that
 differ in nothing else: same seed, same other values, same test utterances.

@@ -4,10 +4,10 @@
     python -m cpc_speech.posteriors --data data/mini --exp exp/baselines --representation mfcc39 --to DIR
     python -m cpc_speech.posteriors --data data/mini --exp exp/supervised_phone --to DIR
 
-Writes, for every utterance of the data directory, in a split or not, the scaled log-likelihoods log p(phone | frame) −
-log p(phone) as a float matrix (n // 160, 41) to DIR/posteriors.{ark,scp}, and whose they are to posteriors.json;
-class = id of phones.txt − 1, so 0 is SIL.
-The classifier is the one whose accuracy stands in --exp/probes; the priors are its training labels' shares.
+Writes the scaled log-likelihoods log p(phone | frame) − log p(phone) of every utterance of the data directory, whether
+in a split or not, as a float matrix (n // 160, 41) to DIR/posteriors.{ark,scp}, and what made them to posteriors.json;
+class = id of phones.txt − 1, so 0 is SIL. The classifier is the one whose accuracy stands in --exp/probes; the priors
+are its training labels' shares.
 """
 
 from __future__ import annotations

@@ -12,15 +12,15 @@ one hidden layer.
 The paper names no optimiser and no width. Ours: inputs standardised on the train split, a hidden layer (--probe mlp) of
 256 as wide as c_t with ReLU, Adam with the rate falling to zero, one probe for every rate of a fixed grid in the same
 passes over the data; dev chooses among them, and test is read once, by the chosen one. With several --seed, all of that
-is done once with each, and what is left are sums over them: see ``probe_seeds``.
+is done with each, and the result holds sums over them: see ``probe_seeds``.
 
 Leaves --exp/probes/<representation>.<task>.<linear or mlp>.json and, beside a linear one, the chosen probe itself: .pt
-of the first seed (cpc_speech/classifier.py). A speaker's result also says which utterances are right by the mean over
-their frames of what the classifier puts out, which of a linear one is the same as classifying the mean over time; a
-phone's has the confusion matrix.
+of the first seed (cpc_speech/classifier.py). A speaker's result also says which utterances are right by the mean of the
+classifier's outputs over their frames (for a linear one the same as classifying the mean frame); a phone's has the
+confusion matrix.
 
---labels and --label-shift probe phones alone, with labels of another folder or moved by so many frames of 10 ms: by +1,
-frame t is to be named what frame t - 1 is, so a causal network may hear 10 ms more of it. They leave
+--labels and --label-shift probe phones alone, with labels of another folder or moved by so many frames of 10 ms: with
++1, frame t has the label of frame t - 1, so that a causal network has heard 10 ms more when it names it. They leave
 --exp/probes/labels/<representation>.<who made the labels>.<shift>.json.
 """
 
@@ -120,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_representation(
     name: str, exp: Path, config_files: list[str], context: str
 ) -> tuple[Representation, dict[str, Any]]:
-    """The representation of this name, and what a result says of it."""
+    """The representation of this name, and the facts about it that stand in results."""
     if name in ("mfcc", "mfcc39", "fbank"):
         if context == "window":
             raise UserError(f"--probe-context window: frames of {name} carry no context; leave it out")
@@ -147,8 +147,8 @@ def probe_seeds(
     """``probe`` with each of the seeds.
 
     Returns:
-        The seeds' scores pooled; the first seed's classifier; and what there is to say of them. ``utterances_right``
-        and ``confusion`` are sums over the seeds, as the pooled score is; what is ``..._by_seed`` has an item a seed.
+        The seeds' scores pooled; the first seed's classifier; and facts about all. Of these, ``utterances_right`` and
+        ``confusion`` are sums over the seeds, as the pooled score is; ``..._by_seed`` have an item a seed.
     """
     scores, classifiers, facts = zip(*(probe(store, task, seed, kind) for seed in seeds))
     said = {key: facts[0][key] for key in ("learning_rates", "passes", "hidden") if key in facts[0]}
@@ -161,7 +161,7 @@ def probe_seeds(
 
 
 def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> tuple[Score, nn.Module, dict[str, Any]]:
-    """Fit one probe a learning rate on train, choose by dev, score on test; the score, the probe, and why it was
+    """Fit one probe for each learning rate on train, choose by dev, score on test; the score, the probe, and why it was
     chosen."""
     device = alone().device
     rates = LEARNING_RATES[kind]
@@ -258,8 +258,8 @@ def score_test(answers: Sequence[Answer], utterances: Sequence[str], task: Task)
     """Score what a classifier says of the test split.
 
     Returns:
-        The score of frames; and of speakers ``utterances_right``, 1 for each utterance that is as a whole, else 0; of
-        phones ``confusion``, in frames, rows the labels' classes, columns the classifier's.
+        The score of frames; and, for speakers, ``utterances_right``: 1 for each utterance that is right as a whole,
+        else 0; for phones, ``confusion``: frames, by the labels' classes (rows) and the classifier's (columns).
     """
     score = count_correct(answers, utterances, task, "test")
     targets = [task.targets[i] for i in task.splits["test"]]

@@ -1,15 +1,15 @@
-"""Phone recognition on frozen features: trains a small CTC recogniser (cpc_speech/recogniser.py), and its phone error
-rate on test.
+"""Phone recognition on frozen features: a small CTC recogniser (cpc_speech/recogniser.py) is trained, and its phone
+error rate measured on test.
 
     python -m data_prep.phone_text data/mini
     python -m cpc_speech.recognise --data data/mini --feats data/mini_mixed_speaker/feats.scp --exp exp/recogniser/cpc
     python -m cpc_speech.recognise --data data/mini --feats data/mini_fbank/feats.scp --exp exp/recogniser/fbank
 
-Any features do that Kaldi's archives hold, one matrix an utterance of the data directory's splits. What was said is
-phones.text. The recogniser learns from train; dev chooses among its states, one each --dev-every updates; test is
-read once. Leaves per.json, hyp and ref (Kaldi's text, of test), tokens.txt and scores.scp (log-probabilities of dev and
-test, for cpc_speech.recognise_words) in --exp; a run that was stopped goes on at its last state, and ends as if nothing
-had happened.
+Any features will do that Kaldi's archives hold, one matrix for each utterance of the data directory's splits; what was
+said stands in phones.text. The recogniser learns from train; dev chooses among its states, one each --dev-every
+updates; test is read once. Leaves per.json, hyp and ref (Kaldi's text, of test), tokens.txt and scores.scp
+(log-probabilities of dev and test, for cpc_speech.recognise_words) in --exp; a run that was stopped goes on at its last
+state, and ends as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
 def train(
     settings: Settings, exp: Path, features: Features, transcripts: Transcripts
 ) -> tuple[Recogniser, dict[str, Any]]:
-    """Train to the best phone error rate on dev; that recogniser, and what led to it.
+    """Train to the best phone error rate on dev; that recogniser, and facts about its training.
 
     Raises:
         UserError: a training utterance is too short for what was said, a gradient is not finite, or the experiment was
@@ -180,7 +180,7 @@ def train(
 
 
 def check_room(features: Features, transcripts: Transcripts, stride: int) -> None:
-    """Raise if CTC has fewer steps than it needs in a training utterance."""
+    """Raise UserError if CTC has fewer steps than it needs in a training utterance."""
     short = [
         f"{utterance} ({features.frames[utterance]} frames, {len(transcripts.phones[utterance])} phones)"
         for utterance in transcripts.splits["train"]

@@ -6,7 +6,7 @@
 Any word of the lexicon may follow any other. Each adds the logarithm of its probability in the text of train, times a
 weight; dev chooses among --word-weights, test is read once. The outputs are those that the recogniser left in --exp.
 Leaves wer.json there, hyp.words and ref.words (Kaldi's text of test, in lower case) and hyp.phones, the phones of the
-words recognised. k2 may need an environment of its own, in which this command runs too: docs/recognition.md.
+words recognised. k2 may need an environment of its own, in which this command runs as well: docs/recognition.md.
 """
 
 from __future__ import annotations

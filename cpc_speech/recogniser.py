@@ -47,7 +47,7 @@ class Recogniser(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Features (T_i, D) of B utterances → log-probabilities (B, U, V), steps (B,) int64 on the CPU.
 
-        What an utterance gets does not depend on those beside it.
+        An utterance's outputs do not depend on those beside it.
         """
         steps = steps_of(torch.tensor([len(frames) for frames in features]), self.stride)
         x = pad_sequence([(frames - self.mean) / self.std for frames in features], batch_first=True)

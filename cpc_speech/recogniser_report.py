@@ -43,7 +43,7 @@ class Recognised(NamedTuple):
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What two have to share for their rates to compare: all settings but the seed."""
+        """What two must have in common for their rates to compare: all settings but the seed."""
         return tuple(value for key, value in self.facts["settings"].items() if key != "seed")
 
 

@@ -1,4 +1,4 @@
-"""Accuracy over frames, and how sure it is: utterances are resampled, since the frames of one are correlated."""
+"""Accuracy over frames and its intervals: utterances are resampled, since the frames of one are correlated."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class Score:
 def pooled(scores: Sequence[Score]) -> Score:
     """One score of the same classifier fitted several times, with one seed each: the sums of their counts.
 
-    Its accuracy is the mean of theirs. An utterance is resampled with what all of them say of it, so that its interval,
-    and a difference from any other score of these utterances, mean what they mean of one; they do not widen with the
-    spread of the seeds, which is to be shown beside.
+    Its accuracy is the mean of theirs. An utterance is resampled with the counts of all of them, so that its interval,
+    and a difference from any other score of these utterances, mean the same as for one fit; they do not widen with the
+    spread of the seeds, which is to be shown beside them.
     """
     correct = [sum(counts) for counts in zip(*(score.correct for score in scores))]
     frames = [sum(counts) for counts in zip(*(score.frames for score in scores))]
@@ -63,11 +63,11 @@ def pooled(scores: Sequence[Score]) -> Score:
 def mean_difference(pairs: Sequence[tuple[Score, Score]]) -> tuple[float, float, float]:
     """Mean of the differences a − b of models trained with one seed each, in points, and its 95 % interval.
 
-    Of one pair it is ``Score.difference``, which says how sure it is of these two models. Of several it is about
-    models of any seed: the variance of the mean over seeds is what the bootstrap over utterances finds (all seeds
+    Of one pair it is ``Score.difference``, whose interval is about these two models. Of several it is about models of
+    any seed: the variance of the mean over seeds is what the bootstrap over utterances finds (all seeds
     resampled together, as they were tested on the same utterances) plus s² / S, with s the standard deviation of
     the S differences. The interval is that of Student's t with the degrees of freedom of such a sum by Satterthwaite
-    (1946): two or three seeds know little of their spread, which resampling them would take for less than it is
+    (1946): two or three seeds tell little about their spread, and resampling them would underestimate it
     (tests/test_scores.py counts how often intervals of three hold the truth).
 
     Raises:
@@ -99,8 +99,8 @@ def _resampled(score: Score) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _times_drawn(count: int) -> np.ndarray:
-    """How often each utterance is in each resample (resamples, utterances): the same for every score, which is what
-    pairs two of them."""
+    """How often each utterance is in each resample, (resamples, utterances): the same for every score, which is what
+    makes differences paired."""
     rng = np.random.default_rng(0)
     drawn = (rng.integers(count, size=count) for _ in range(_RESAMPLES))
     return np.array([np.bincount(rows, minlength=count) for rows in drawn], float)
@@ -122,7 +122,7 @@ def show_difference(value: float, low: float, high: float) -> str:
 
 
 def show_seeds(compared: Sequence[int], of: int) -> str:
-    """What stands behind a difference where not all ``of`` seeds of a row have a counterpart; nothing where all do."""
+    """What follows a difference of which not all ``of`` seeds of a row have a counterpart; nothing where all have."""
     return f", of seed {', '.join(map(str, compared))}" if 0 < len(compared) < of else ""
 
 
@@ -147,7 +147,7 @@ def show_probe_seeds(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def fits(facts: Mapping[str, Any]) -> int:
-    """How many fits of the probe the counts in its result are sums over; a network trained end to end is one."""
+    """How many fits of the probe the counts in its result are summed over; of a network trained end to end, one."""
     return len(facts.get("probe_seeds", ["the network's"]))
 
 

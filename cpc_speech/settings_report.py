@@ -64,7 +64,7 @@ def section(data: Path, configs: Sequence[Config], results: list[Result], found:
 
 
 def corpus_name(data: Path) -> str:
-    """What the audio is: the note on it, or the folder that it came from."""
+    """What the audio is: the note on it, or else the folder that it came from."""
     facts = json.loads((data / "corpus.json").read_text(encoding="utf-8"))
     return facts.get("note") or ", ".join([Path(facts["corpus"]).name, *facts.get("subsets", [])])
 

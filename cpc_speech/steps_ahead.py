@@ -5,10 +5,11 @@
 The paper's text can be read in two ways, and both are measured: top-1, the share of predictions whose positive has the
 highest score; and pairwise, the share of negatives whose score the positive's exceeds. A tie is a miss in both.
 
-All models choose among the same candidates, whatever negatives they were trained with, so that they compare: windows
-of 20,480 samples of the test split, drawn once and for all as minibatches of 8 of any speakers, and every frame of a
-minibatch is a candidate, N = 1,024. (A test split with room for fewer windows has smaller minibatches.) The context
-starts afresh with each window, as in pretraining. Networks and scores are computed in fp32, whatever was trained in.
+All models choose among the same candidates, whatever negatives they were trained with, so that they can be compared:
+windows of 20,480 samples of the test split, drawn once and for all as minibatches of 8 of any speakers, and every frame
+of a minibatch is a candidate, N = 1,024. (A test split with room for fewer windows has smaller minibatches.) The
+context starts afresh with each window, as in pretraining. Networks and scores are computed in fp32, whatever precision
+they were trained in.
 
 Intervals are bootstraps over minibatches: they are drawn independently, whereas the windows of one share their
 candidates. They are about the windows of this test split, not about other speakers. Leaves --exp/steps_ahead.json,
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--exp", required=True, type=Path, help="a pretrained model")
-    parser.add_argument("--minibatches", type=int, default=32, help="how many are drawn (default: %(default)s)")
+    parser.add_argument("--minibatches", type=int, default=32, help="number to draw (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.minibatches < 2:
         parser.error("--minibatches is 2 or more: the intervals come from differences between them")
@@ -88,7 +89,7 @@ def fixed_windows(data: Path) -> Minibatches:
             "windows are needed to choose among; give more audio"
         )
     if room < WINDOWS:
-        log.warning("the test split surely holds %d windows only: so many make a minibatch, not %d", room, WINDOWS)
+        log.warning("the test split is sure to hold only %d windows: a minibatch has so many, not %d", room, WINDOWS)
     sampler = WindowSampler(
         audio.num_samples, audio.speaker_index, WINDOW_SAMPLES, min(WINDOWS, room), same_speaker=False, seed=SEED
     )

@@ -4,11 +4,12 @@ r"""The supervised baseline: encoder, context and a linear classifier trained en
     python -m cpc_speech.supervised --config conf/cpc.yaml --data data/mini --exp exp/finetuned_phone --task phone \
       --init-from exp/mixed_speaker
 
-Same architecture and windows as CPC (the paper's Table 1), drawn over all speakers of the train split. Dev, whole
-utterances, is scored every ``--dev-every`` updates; training stops when it has not improved for ``--patience``
-of them, and the best network reads test once. --init-from begins with a pretrained model, whose encoder and context are
-trained on: fine-tuning. Leaves --exp/probes/<supervised or finetuned>.<task>.end_to_end.json and, beside it, the
-network's linear layer: .pt (cpc_speech/classifier.py); a run that was stopped goes on at its last dev evaluation.
+Same architecture and windows as CPC (the paper's Table 1), drawn over all speakers of the train split. Every
+``--dev-every`` updates it is scored on dev's utterances as wholes; training stops when ``--patience`` scores in a row
+are no improvement, and the best network reads test once. --init-from begins with a pretrained model, whose encoder and
+context are trained on: fine-tuning. Leaves --exp/probes/<supervised or finetuned>.<task>.end_to_end.json and, beside
+it, the network's linear layer: .pt (cpc_speech/classifier.py); a run that was stopped goes on at its last evaluation on
+dev.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def train(
     patience: int,
     init_from: Path | None = None,
 ) -> tuple[Score, dict]:
-    """Train to the best dev accuracy; the test score of that network, and what led to it."""
+    """Train to the best accuracy on dev; the test score of that network, and facts about its training."""
     started = time.monotonic()
     checkpoint.settle_config(exp, config)
     processes = alone()
@@ -177,7 +178,7 @@ def train(
 
 
 def load_pretrained(model: Classifier, config: Config, exp: Path) -> dict[str, Any]:
-    """Give the network a pretrained model's encoder and context; says which.
+    """Give the network a pretrained model's encoder and context; returns facts about that model.
 
     Raises:
         UserError: it is of another size.
@@ -194,7 +195,7 @@ def load_pretrained(model: Classifier, config: Config, exp: Path) -> dict[str, A
 
 
 def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, windows: list[Window]) -> Tensor:
-    """Mean cross-entropy of the labelled frames of these windows, moved to begin on a frame."""
+    """Mean cross-entropy of the labelled frames of these windows, each moved back to the beginning of a frame."""
     device = model.output.weight.device
     aligned = [Window(task.splits["train"][w.utterance], w.start // HOP * HOP) for w in windows]
     first = [w.start // HOP for w in aligned]

@@ -1,4 +1,4 @@
-"""Features and what was said in them: what a recogniser is trained on and scored by."""
+"""Features and the phones said in them: what a recogniser is trained and scored on."""
 
 from __future__ import annotations
 

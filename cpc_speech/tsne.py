@@ -3,10 +3,10 @@
     python -m cpc_speech.tsne --data data/mini --exp exp/mixed_speaker                        # of c_t
     python -m cpc_speech.tsne --data data/mini --exp exp/baselines --representation mfcc      # of the same frames
 
-Of the test split: the first 10 speakers, in C order, who have as many labelled frames as are wanted, 200, and so many
-of each, drawn by --seed from all their test utterances. So every representation is shown by the same frames. With fewer
-such speakers, all of them are shown. Values are standardised over the frames shown, so that none counts for more than
-another because of its unit; the map starts from the first two principal components.
+Shown are the first 10 speakers of the test split, in C order, who have the 200 labelled frames wanted of each; the
+frames are drawn by --seed from all test utterances of a speaker, so that every representation is shown by the same
+ones. With fewer such speakers, all of them are shown. Values are standardised over the frames shown, so that none
+counts for more than another because of its unit; the map starts from the first two principal components.
 
 Leaves --exp/tsne.<representation>.json. Needs scikit-learn.
 """
@@ -113,7 +113,7 @@ def choose(task: Task, speakers: Sequence[str], number: int, frames: int, seed: 
 
 
 def extract(representation: Representation, audio: PackedAudio, frames: list[Frame]) -> np.ndarray:
-    """The values of these frames, (N, D) float32; only their utterances are computed, each of them whole."""
+    """The values of these frames, (N, D) float32; only their utterances are computed, each as a whole."""
     rows: dict[int, list[int]] = {}
     for row, (i, _) in enumerate(frames):
         rows.setdefault(i, []).append(row)
@@ -142,7 +142,7 @@ def embed(values: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     manifold, threads = require("sklearn.manifold", "analysis"), require("threadpoolctl", "analysis")
     deviation = values.std(0)
     standardised = (values - values.mean(0)) / np.where(deviation > 0, deviation, 1)
-    # The forces are summed by threads, in an order of their own: one of them, and the map is the same every time.
+    # Several threads would sum the forces in varying order: with one, the map is the same every time.
     with threads.threadpool_limits(1):
         return manifold.TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(standardised)
 

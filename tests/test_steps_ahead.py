@@ -95,7 +95,7 @@ def test_windows_are_of_test_and_always_the_same(make_data: MakeData) -> None:
 
 def test_a_small_test_split_has_smaller_minibatches(make_data: MakeData, caplog: pytest.LogCaptureFixture) -> None:
     assert steps_ahead.fixed_windows(long_data(make_data, test_every=4)).sampler.windows == 6
-    assert "surely holds 6 windows only" in caplog.text
+    assert "sure to hold only 6 windows" in caplog.text
 
 
 def test_too_small_a_test_split(make_data: MakeData) -> None:
