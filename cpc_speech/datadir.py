@@ -1,4 +1,4 @@
-"""Kaldi's text tables: ``key value`` lines, sorted by key in C order."""
+"""The text files of a data directory: Kaldi's tables, ``key value`` lines sorted by key in C order, and lists."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
+
+SPLITS = ("train", "dev", "test")  # a data directory's splits/<split>.list
 
 
 def iter_table(path: str | Path) -> Iterator[tuple[str, str]]:
@@ -62,6 +64,6 @@ def write_table(path: str | Path, table: Mapping[str, object]) -> None:
             file.write(f"{key} {table[key]}\n".replace(" \n", "\n"))
 
 
-def read_list(path: str | Path) -> list[str]:
-    """Read a sorted list of ids, one a line; an empty line or a repeated id is a UserError that names the line."""
-    return list(read_table(path))
+def read_split(data_dir: str | Path, split: str) -> list[str]:
+    """The utterances of a split, in C order; an empty line or a repeated id is a UserError that names the line."""
+    return list(read_table(Path(data_dir) / "splits" / f"{split}.list"))

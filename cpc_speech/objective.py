@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cpc_speech.config import Config
-from cpc_speech.datadir import read_list
+from cpc_speech.datadir import read_split
 from cpc_speech.errors import UserError
 from cpc_speech.infonce import InfoNCE, info_nce
 from cpc_speech.loader import Minibatches, waveform
@@ -49,7 +49,7 @@ class DevLoss:
         self.config, self.processes = config, processes
         self.samples: dict[int, Tensor] = {}  # of this process's minibatches, (windows, window_samples) int16
         try:
-            audio = PackedAudio(data, read_list(data / "splits" / "dev.list"))
+            audio = PackedAudio(data, read_split(data, "dev"))
             minibatches = Minibatches(audio, window_sampler(config, audio, dev_seed(config.seed)))
             self.samples = {j: minibatches[0, j].samples for j in processes.share(config.dev_minibatches)}
             self.exists = True

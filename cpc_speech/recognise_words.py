@@ -25,7 +25,7 @@ from types import ModuleType
 import torch
 from tqdm import tqdm
 
-from cpc_speech.datadir import read_list, read_table, write_table
+from cpc_speech.datadir import read_split, read_table, write_table
 from cpc_speech.error_rate import errors_of, save_error_rate
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.kaldi import read_float_matrices
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     started = time.monotonic()
     text = {utterance: said.casefold().split() for utterance, said in read_table(data / "text").items()}
     phones = {utterance: said.split() for utterance, said in read_table(data / "phones.text").items()}
-    train = read_list(data / "splits" / "train.list")
+    train = read_split(data, "train")
     dev, test = (scored_utterances(exp, data, split, text, phones) for split in ("dev", "test"))
     symbols = [line.split()[0] for line in (exp / "tokens.txt").read_text(encoding="utf-8").splitlines()[1:]]
     lexicon = lexicon_of(args.lexicon, symbols)
@@ -107,7 +107,7 @@ def scored_utterances(exp: Path, data: Path, split: str, *known: Sequences) -> l
     if not (exp / "scores.scp").is_file():
         raise UserError(f"{exp}/scores.scp: no such file; run python -m cpc_speech.recognise --exp {exp} as before")
     scores = read_table(exp / "scores.scp")
-    utterances = [utterance for utterance in read_list(data / "splits" / f"{split}.list") if utterance in scores]
+    utterances = [utterance for utterance in read_split(data, split) if utterance in scores]
     strange = [utterance for utterance in utterances if not all(utterance in table for table in known)]
     if strange or not utterances:
         raise UserError(

@@ -27,7 +27,7 @@ from cpc_speech import (
     settings_report,
 )
 from cpc_speech.config import Config
-from cpc_speech.datadir import read_list, read_table
+from cpc_speech.datadir import read_split, read_table
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.html_report import to_html
@@ -127,7 +127,7 @@ def _measured_on(data: Path) -> Iterable[str]:
     speakers = read_table(data / "utt2spk")
     parts = [f"{len(speakers):,} utterances of {len(set(speakers.values()))} speakers"]
     for split, hours in settings_report.hours_of(data).items():
-        count = len(read_list(data / "splits" / f"{split}.list"))
+        count = len(read_split(data, split))
         parts.append(f"{split} {count:,} utterances, {hours:.2f} h")
     yield f"Measured on {settings_report.corpus_name(data)}: {'; '.join(parts)}."
     yield ""

@@ -13,10 +13,10 @@ from cpc_speech.ablation_report import Ablation
 from cpc_speech.checkpoint import build_model
 from cpc_speech.config import Config
 from cpc_speech.cost import update_seconds
-from cpc_speech.datadir import read_list, read_num_samples, read_table
+from cpc_speech.datadir import SPLITS, read_num_samples, read_split, read_table
 from cpc_speech.packed import SAMPLE_RATE
 from cpc_speech.probe_report import Result
-from cpc_speech.tasks import SPLITS, labels_by
+from cpc_speech.tasks import labels_by
 
 PAPER = Config()  # its defaults are the paper's
 _NOT_STATED = "not stated"
@@ -72,7 +72,7 @@ def corpus_name(data: Path) -> str:
 def hours_of(data: Path) -> dict[str, float]:
     """Hours of audio in each split."""
     samples = read_num_samples(data)
-    lists = {split: read_list(data / "splits" / f"{split}.list") for split in SPLITS}
+    lists = {split: read_split(data, split) for split in SPLITS}
     return {split: sum(samples[i] for i in ids) / SAMPLE_RATE / 3600 for split, ids in lists.items()}
 
 

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from cpc_speech.ablation_report import model_name
 from cpc_speech.checkpoint import load_experiment
-from cpc_speech.datadir import read_list
+from cpc_speech.datadir import read_split
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.loader import Minibatches, waveform
@@ -81,7 +81,7 @@ def fixed_windows(data: Path) -> Minibatches:
     Raises:
         UserError: test has room for less than two windows.
     """
-    audio = PackedAudio(data, read_list(data / "splits" / "test.list"))
+    audio = PackedAudio(data, read_split(data, "test"))
     room = int(windows_that_fit(audio.num_samples, WINDOW_SAMPLES).sum())
     if room < 2:
         raise UserError(

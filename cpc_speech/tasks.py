@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cpc_speech.datadir import read_list, read_table
+from cpc_speech.datadir import SPLITS, read_split, read_table
 from cpc_speech.errors import UserError
 from cpc_speech.model import HOP
 from cpc_speech.packed import PackedAudio
 from cpc_speech.phones import PHONE_CLASSES, read_phones
-
-SPLITS = ("train", "dev", "test")
 
 
 @dataclass
@@ -65,7 +63,7 @@ def load_splits(data: Path) -> tuple[PackedAudio, dict[str, list[int]]]:
     Raises:
         UserError: a split is empty or shares an utterance with another.
     """
-    lists = {split: read_list(data / "splits" / f"{split}.list") for split in SPLITS}
+    lists = {split: read_split(data, split) for split in SPLITS}
     if empty := [split for split in SPLITS if not lists[split]]:
         raise UserError(f"{data}/splits: {', '.join(empty)} without an utterance; give more utterances a speaker")
     everything = sorted(sum(lists.values(), []))

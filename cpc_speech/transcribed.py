@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from cpc_speech.datadir import read_list, read_table
+from cpc_speech.datadir import SPLITS, read_split, read_table
 from cpc_speech.errors import UserError
 from cpc_speech.features import Moments
 from cpc_speech.kaldi import read_float_matrices
-from cpc_speech.tasks import SPLITS
 
 _POOL = 32  # minibatches whose utterances are sorted by length together
 
@@ -59,7 +58,7 @@ def load_transcripts(data: Path) -> Transcripts:
     splits: dict[str, list[str]] = {}
     left_out: dict[str, int] = {}
     for split in SPLITS:
-        listed = read_list(data / "splits" / f"{split}.list")
+        listed = read_split(data, split)
         if unknown := [utterance for utterance in listed if utterance not in text and utterance not in dropped]:
             raise UserError(
                 f"{data}/phones.text: {len(unknown)} utterances of {split}.list are not in it, first {unknown[0]}; "

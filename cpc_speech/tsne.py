@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from cpc_speech.datadir import read_list
+from cpc_speech.datadir import read_split
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--speakers and --frames are 1 or more")
     require("sklearn.manifold", "analysis")  # before the frames are computed
 
-    audio = PackedAudio(args.data, read_list(args.data / "splits" / "test.list"))
+    audio = PackedAudio(args.data, read_split(args.data, "test"))
     task = load_task("phone", args.data, audio, {"test": list(range(len(audio)))})
     symbols = read_symbols(args.data)
     frames = choose(task, audio.speakers, args.speakers, args.frames, args.seed)

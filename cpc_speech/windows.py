@@ -80,7 +80,11 @@ class WindowSampler:
         self._speaker_ends = self._ends[last]
 
     def minibatch(self, update: int, minibatch: int) -> list[Window]:
-        """The windows of one minibatch of one update."""
+        """The windows of one minibatch of one update.
+
+        Raises:
+            UserError: so many windows without overlap hardly fit.
+        """
         rng = np.random.default_rng([self.seed, update, minibatch])
         low, high = 0, int(self._ends[-1])
         if self.same_speaker:

@@ -38,13 +38,13 @@ from cpc_speech.pronunciations import Pronunciations
 from data_prep import linear_align
 from data_prep.alignment import Aligned, Job, why_not
 from data_prep.ctm import read_ctm
+from data_prep.linear_align import Segments
 
 K2 = "https://k2-fsa.github.io/k2/installation/"
 SILENCE_CLASS = PHONE_ID[SILENCE] - 1
 
-Segments = list[tuple[int, int]]  # (class, first frame), in order, from frame 0 on
 # From the place of an utterance in the packed audio and its scores (T, 41) to its segments, or why it has none.
-Engine = Callable[[int, Tensor], "Segments | str"]
+Engine = Callable[[int, Tensor], Segments | str]
 
 log = logging.getLogger(__name__)
 

@@ -96,7 +96,7 @@ def make_corpus(folder: Path, voices: list[Voice], minutes: float, seed: int) ->
         for reader, voice in enumerate(tqdm(voices, desc="speak", unit="voice"), FIRST_READER):
             # Each reader has a stream of its own, so more readers leave the first ones' sentences as they are.
             stream, noise = sentences(f"{seed}/{reader}"), np.random.default_rng([seed, reader])
-            said, number = 0.0, 0
+            said = 0.0
             for chapter in range(1, CHAPTERS + 1):
                 path = folder / "synthetic" / str(reader) / str(chapter)
                 path.mkdir(parents=True)

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from cpc_speech.audio import AudioError, wav_path
-from cpc_speech.datadir import key_and_rest
+from cpc_speech.datadir import SPLITS, key_and_rest
 from cpc_speech.errors import UserError, refuse, run
 from cpc_speech.kaldi import read_int_vectors
 from cpc_speech.packed import DTYPE, SAMPLE_RATE
@@ -181,7 +181,7 @@ class DataDir:
     def check_splits(self) -> Problems:
         folder, again = self.folder / "splits", f"run python -m data_prep.splits {self.folder}"
         home: dict[str, str] = {}  # utterance -> the split it was seen in
-        for name in ("train", "dev", "test"):
+        for name in SPLITS:
             members = self.table(f"splits/{name}.list")
             if name == "train" and self.exists("splits/train.list") and not members:
                 yield f"{folder / 'train.list'}: empty; {again}"
