@@ -14,9 +14,9 @@ import soundfile
 from cpc_speech.errors import UserError, require
 from cpc_speech.packed import SAMPLE_RATE
 
-# Programs that stream a file cannot know its length when they write its header.
-UNKNOWN_LENGTH = 1 << 40  # samples; for FLAC libsndfile then gives 2^63 - 1
-STREAMED_WAV = 0x7FFF0000  # bytes; in WAV they declare this much or more
+# A program that streams a file cannot know its length when it writes the header.
+UNKNOWN_LENGTH = 1 << 40  # samples; of such a FLAC libsndfile says 2^63 - 1
+STREAMED_WAV = 0x7FFF0000  # bytes; such a WAV declares this many or more
 _OVERSHOOT = 0.5  # s; extract-segments' --max-overshoot
 
 
@@ -38,7 +38,7 @@ def wav_path(entry: str) -> str:
     """The file that a wav.scp entry means: a plain path, or the FILE of ``flac -c -d -s FILE |``.
 
     Raises:
-        AudioError: any other pipe; running a stranger's command is not reading a file.
+        AudioError: any other pipe, as reading a table must not run commands.
     """
     flac = re.fullmatch(r"(?:\S*/)?flac((?:\s+-[cds]+)+)\s+(\S+)\s*\|", entry)
     if flac and set("cd") <= set(flac[1]):
@@ -112,7 +112,7 @@ class AudioReader:
     def _resampled(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         soxr = require("soxr", "analysis")
         resampler = soxr.ResampleStream(self.info.sample_rate, SAMPLE_RATE, 1, quality="HQ")
-        due = self.num_samples  # of which soxr may round the last one off: it is silence then, as librosa has it
+        due = self.num_samples  # soxr may round the last one off: it is then silence, as in librosa
         for block in blocks:
             resampled = resampler.resample_chunk(block)[:due]
             due -= len(resampled)
@@ -129,7 +129,7 @@ class AudioReader:
             yield samples
 
     def _read(self, size: int, dtype: str) -> Iterator[np.ndarray]:
-        """The stretch as it is in the file: (n,) or (n, channels)."""
+        """The stretch as it is in the file, in blocks (n,) or (n, channels)."""
         if self._first:
             self._file.seek(self._first)
         left = self._frames

@@ -37,7 +37,7 @@ BROAD_CLASSES = {
     "stops": "B D G K P T".split(),
     "silence, spoken noise": [SILENCE, SPOKEN_NOISE],
 }
-# The same number of classes where the labels are integers whose phones nobody knows (cpc_labels.py).
+# The same number of classes for labels that are integers of unknown phones (data_prep/cpc_labels.py).
 NUMBERED = [UNLABELLED, *(f"P{number:02d}" for number in range(PHONE_CLASSES))]
 
 
@@ -62,7 +62,7 @@ def strip_stress(phone: str) -> str:
 def phone_of(name: str) -> str | None:
     """The phone that an aligner calls ``name``: one of SYMBOLS, ``<eps>`` for no label, or None for an unknown name.
 
-    Upper and lower case are the same; stress digits and Kaldi's word positions (_B _E _I _S) go: ``ah0_B`` -> ``AH``.
+    Case does not matter; stress digits and Kaldi's word positions (_B _E _I _S) are dropped: ``ah0_B`` -> ``AH``.
     """
     bare = re.sub(r"(?<=.)_[BEIS]$", "", name.strip().upper())
     phone = OTHER_NAMES.get(bare, strip_stress(bare))
@@ -111,13 +111,13 @@ def _first_frame(seconds: float) -> int:
 
 
 def write_symbols(lang_dir: str | Path, symbols: Sequence[str] = SYMBOLS) -> None:
-    """Write ``lang_dir/phones.txt``, lines ``phone id``, the order Kaldi and k2 read."""
+    """Write ``lang_dir/phones.txt``: lines ``phone id``, as Kaldi and k2 read them."""
     with atomic_write(Path(lang_dir) / "phones.txt") as file:
         file.writelines(f"{phone} {index}\n" for index, phone in enumerate(symbols))
 
 
 def read_symbols(labels_dir: str | Path) -> list[str]:
-    """Which table a folder's labels have, SYMBOLS or NUMBERED: by its phones.txt, or the ``lang/phones.txt`` beside it.
+    """The table of a folder's labels, SYMBOLS or NUMBERED, by its phones.txt, or else ``lang/phones.txt`` beside it.
 
     Raises:
         UserError: it is missing, or neither of the two (names the line).

@@ -1,4 +1,4 @@
-"""What there is to hear: the utterances of a Kaldi data directory, of a folder of audio, or of a list of files."""
+"""Where audio is: the utterances of a Kaldi data directory, of folders of audio, or of a list of files."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def read_segments(inputs: Sequence[Path]) -> list[Segment]:
     One folder with a wav.scp is a Kaldi data directory, whose ``segments`` and ``utt2spk`` are taken over where there
     are any. Of any other folder every audio file is an utterance, with id and speaker as ``find_audio`` makes
     them from the path; a file given by itself is an utterance and a speaker of its name, without what follows the
-    last dot. Several data directories are not made one: Kaldi's utils/combine_data.sh does that.
+    last dot. Several data directories are refused: Kaldi's utils/combine_data.sh makes one of them.
 
     Raises:
-        UserError: nothing there, or all that is wrong with it at once; the audio itself is not looked at.
+        UserError: there is no audio, or something is wrong, all of which is listed; audio files are not opened.
     """
     kaldi = [folder for folder in inputs if (folder / "wav.scp").exists()]
     if kaldi and len(inputs) > 1:

@@ -13,7 +13,7 @@ reads DATA_DIR/text and the packed audio; writes, in DATA_DIR or the folder give
 
     phones.ctm phones.ark phones.scp
     phones.txt      their table, which goes to LANG_DIR too, but for --to
-    labels.json     who made them, how many, how long it took
+    labels.json     what made them, how many, how long it took
     labels.dropped  utterances that got no labels, and why; more than --max-dropped are refused (labels.refused)
     oov.txt         words outside the lexicon, how often they are said, and how they were taken
     align.scores    of each utterance: mean over frames of the log-likelihood, less that of the frame's best state
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
                         file.write(ctm_lines(utterance, intervals))
         finally:
             seconds = add_seconds(options.work, time.monotonic() - start)
-        # What scores cost was spent before.
+        # The time that scores took is not known here.
         facts = {} if options.posteriors else {"seconds": round(seconds), "processes": options.nj}
         write_labels(
             by, ctm, label_ctm(ctm), data_dir, options.lang_dir, to=to,

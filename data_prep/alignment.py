@@ -45,13 +45,13 @@ def why_not(samples: int, words: Sequence[str], detail: str) -> str:
 
 
 def chunked(places: Iterable[int], size: int) -> list[list[int]]:
-    """Places in chunks, which are what processes work on and what is kept."""
+    """Places in chunks: the units that processes work on, and that are kept."""
     everything = list(places)
     return [everything[start : start + size] for start in range(0, len(everything), size)]
 
 
 def digest(job: Job, *facts: Any) -> str:
-    """Of everything that decides the alignments; packed audio by name, size and time of change."""
+    """A digest of everything that decides the alignments; packed audio counts by name, size and time of change."""
     shards = [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(job.data_dir.glob("audio.*"))
     ]
@@ -62,10 +62,10 @@ def digest(job: Job, *facts: Any) -> str:
 
 
 def take_up(work: Path, inputs: str, patterns: Sequence[str]) -> None:
-    """Leave in ``work`` what an earlier run with the same ``inputs`` kept; of another run's, nothing.
+    """Leave in ``work`` what an earlier run on the same inputs kept; remove what a run on others kept.
 
     Args:
-        inputs: their digest.
+        inputs: their ``digest``.
         patterns: the names of what an aligner keeps; nothing else is touched.
     """
     mark = work / MARK

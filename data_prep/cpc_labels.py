@@ -1,8 +1,8 @@
 """The CPC authors' own labels of LibriSpeech train-clean-100: ``converted_aligned_phones.txt``, also inside its zip.
 
 Each line is ``utterance int int ...``, ids 0..40, one for each of Kaldi's snip-edges frames of 10 ms. Which phone an
-id means was never published. A map that says it has 41 lines ``id PHONE``; what else stands on a line is for people,
-but for a last word ``doubtful`` (match_ids.py makes such a map).
+id means was never published. A file that maps them (match_ids.py makes one) has 41 lines ``id PHONE``; what follows on
+a line is for people to read, except a last word ``doubtful``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 
 def refuse_too_many(folder: str | Path, reasons: Mapping[str, str], max_dropped: int) -> None:
-    """Raise if more than ``max_dropped`` utterances would have no labels; lists them in ``folder/labels.refused``."""
+    """Raise UserError if more than ``max_dropped`` utterances would have no labels; ``folder/labels.refused`` lists
+    them."""
     path = Path(folder) / REFUSED
     if len(reasons) <= max_dropped:
         path.unlink(missing_ok=True)

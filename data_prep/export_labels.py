@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("to", type=Path)
     options = parser.parse_args(argv)
-    read_symbols(options.data_dir)  # so that the table is there, and sound
+    read_symbols(options.data_dir)  # refuses a table that is missing or wrong
     FORMATS[options.format](labelled(options.data_dir, options.format == "cpc"), options.to)
 
 

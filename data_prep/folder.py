@@ -1,4 +1,4 @@
-"""A folder of one's own audio, without labels, to a data directory.
+"""A folder of your own audio, without labels, to a data directory.
 
     python -m data_prep.folder DIR DATA_DIR [--note TEXT]
 

@@ -1,4 +1,4 @@
-"""Labels that come as one integer per 10 ms of Kaldi's framing: to this suite's ids and frames.
+"""Labels that come as one integer per frame of Kaldi's, 10 ms each: to this suite's ids and frames.
 
 Kaldi's frame j with snip-edges (its default, and what the CPC authors used) is the window of samples 160 j to
 160 j + 399, centred at 160 j + 200; without, it is centred at 160 j + 80. Our frame t is centred at 160 t + 79

@@ -26,11 +26,11 @@ from data_prep.alignment import Aligned, Job, chunked, digest, take_up, why_not
 from data_prep.gmm_graphs import intervals
 from data_prep.workers import Workers, start_workers
 
-VERSION = 2  # of what these modules compute: another one makes what is kept void
+VERSION = 2  # of what these modules compute; results kept by another version are void
 PACKAGES = ("kaldi-hmm-gmm", "kaldifst", "kaldi-native-fbank")
 MODEL_FILE = "model.npz"
-FOR_TRAINING = (gmm_train.STATE_FILE, gmm_features.MFCC_FILE, gmm_features.NORMS_FILE)  # needless once all is aligned
-TRAIN_HOURS = 10.0  # 3,600 frames for each of 1,000 Gaussians; the other utterances are aligned with them all the same
+FOR_TRAINING = (gmm_train.STATE_FILE, gmm_features.MFCC_FILE, gmm_features.NORMS_FILE)  # removed once all is aligned
+TRAIN_HOURS = 10.0  # 3,600 frames for each of 1,000 Gaussians; all other utterances are only aligned
 
 log = logging.getLogger(__name__)
 

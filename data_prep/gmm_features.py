@@ -36,7 +36,7 @@ def mfcc(audio: np.ndarray) -> np.ndarray:
     options.num_ceps = CEPSTRA
     options.use_energy = False
     extractor = knf.OnlineMfcc(options)
-    # Cropped to whole frames, or half a frame more would make another.
+    # Cropped to whole frames: Kaldi would make one more of a remainder of half a frame.
     noise = DITHER * np.random.default_rng(0).standard_normal(frames * HOP, dtype=np.float32)
     extractor.accept_waveform(SAMPLE_RATE, (audio[: frames * HOP] + noise).tolist())
     extractor.input_finished()
@@ -55,7 +55,7 @@ def write_features(work: Path, audio: PackedAudio, mfccs: Iterable[np.ndarray]) 
             wide = cepstra.astype(np.float64)
             sums[speaker] += [np.full(CEPSTRA, len(wide)), wide.sum(axis=0), np.square(wide).sum(axis=0)]
     count, mean = np.maximum(sums[:, 0], 1), sums[:, 1] / np.maximum(sums[:, 0], 1)
-    variance = np.maximum(sums[:, 2] / count - mean**2, 1e-10)  # of a speaker without a frame: any
+    variance = np.maximum(sums[:, 2] / count - mean**2, 1e-10)  # for a speaker without a frame any will do
     with atomic_write(work / NORMS_FILE, "wb") as file:
         np.save(file, np.stack([mean, np.sqrt(variance)], axis=1).astype(np.float32), allow_pickle=False)
 

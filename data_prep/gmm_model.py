@@ -87,8 +87,8 @@ def openfst() -> Any:
 
 @cache
 def _estimator() -> Any:
-    """mle_diag_gmm_update, which the package's public face hides; without it, statistics had to be added frame by
-    frame in one process, as accumulators can be neither sent nor filled."""
+    """mle_diag_gmm_update, which the package does not make public; without it, statistics would have to be added frame
+    by frame in one process, as accumulators can be neither sent nor filled."""
     kaldi()
     return require("_kaldi_hmm_gmm", "align").mle_diag_gmm_update
 
@@ -218,8 +218,8 @@ def statistics(model: Model, mixtures: list[Any], features: np.ndarray, path: np
 def frame_scores(mixtures: list[Any], features: np.ndarray, path: np.ndarray) -> np.ndarray:
     """(T,) float64: log-likelihood of each frame in its state, less that in the frame's best state of all.
 
-    What is left of the plain likelihood once loudness, noise and voice are taken out, which move it far more than a
-    wrong transcript does.
+    The plain likelihood moves far more with loudness, noise and voice than with a wrong transcript; the difference
+    takes these out.
     """
     likelihoods = np.stack(
         [np.logaddexp.reduce(mixture.log_likelihoods_matrix(features).astype(np.float64), 1) for mixture in mixtures]

@@ -38,8 +38,8 @@ START_BEAMS, BEAMS = Beams(6.0, 40.0), Beams(10.0, 40.0)  # of the first realign
 START_OCCUPANCY, OCCUPANCY = 3.0, 10.0  # frames below which a Gaussian may be removed: after the flat start, later
 
 # Where one phone gives way to the next, frames are mixtures of both and fit either, so a flat start may settle with all
-# boundaries a frame or two early or late: a local optimum that more iterations do not leave, but a worse one, which
-# tells. So before these iterations, of REALIGN, the paths are moved as a whole, and the most likely model wins.
+# boundaries a frame or two early or late: a local optimum that more iterations do not leave, though its likelihood is
+# lower. So before these iterations, of REALIGN, the paths are moved as a whole, and the most likely model wins.
 SHIFT_BEFORE = {9, 10}
 SHIFTS = (0, -2, -1, 1, 2)  # frames by which the audio is set later against the path; 0 first, to be compared with
 SHIFT_PASSES, SHIFT_CHUNKS = 4, 16  # realignments after a move; chunks it is tried on
@@ -66,7 +66,7 @@ class _Worker:
 
 
 def start_worker(data_dir: Path, words: dict[int, list[str]], pronunciations: Pronunciations) -> None:
-    """Begin a worker process: words are those of the utterances at these places of the packed audio."""
+    """Begin a worker process; ``words``: place of an utterance in the packed audio -> its words."""
     _Worker.audio, _Worker.words, _Worker.graphs = PackedAudio(data_dir), words, Graphs(pronunciations)
 
 

@@ -1,4 +1,4 @@
-"""Import phone labels that others made: the CPC authors', Kaldi's, a CTM, the Montreal Forced Aligner's.
+"""Import phone labels that others made: the CPC authors', Kaldi's, a CTM's, the Montreal Forced Aligner's.
 
 python -m data_prep.import_labels FORMAT SOURCE DATA_DIR LANG_DIR [--max-dropped N] [--to DIR]
 

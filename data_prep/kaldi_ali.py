@@ -1,5 +1,5 @@
-"""Kaldi's alignments: phones per frame as ``ali-to-phones --per-frame=true`` writes them, and whole alignment
-directories (``ali.*.gz``: transition-ids, whose phones the model tells)."""
+"""Kaldi's alignments: phones by frame, as ``ali-to-phones --per-frame=true`` writes them, and whole alignment
+directories (``ali.*.gz``: transition-ids, whose phones the model knows)."""
 
 from __future__ import annotations
 

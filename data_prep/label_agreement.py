@@ -1,4 +1,4 @@
-"""Two sets of phone labels of one corpus, counted side by side: frames that agree and boundaries that are apart."""
+"""Two sets of phone labels of one corpus, counted side by side: frames that agree, and how far boundaries differ."""
 
 from __future__ import annotations
 

@@ -48,10 +48,10 @@ def write_labels(
     That is phones.{ark,scp}, their table phones.txt, labels.json (what they are) and labels.dropped.
 
     Args:
-        by: who made the labels, said beside results; ``facts``: what else labels.json is to say.
+        by: what made the labels, as results will name it; ``facts``: what else labels.json is to say.
         lang_dir: gets the table too, if these are the labels of the data directory.
         to: where they go, if not into the data directory.
-        dropped: utterances known to have no labels, and why; that others lack them is found out.
+        dropped: utterances known to have no labels, and why; those that the source lacks are added.
 
     Raises:
         UserError: that of ``shared_labels``, or more than ``max_dropped`` without labels; then nothing has changed.
@@ -62,7 +62,7 @@ def write_labels(
     num_samples = read_num_samples(data_dir)
     places: dict[str, int] = {}
     share = np.zeros(len(symbols), dtype=np.int64)
-    # An archive is in the order of ids, a source in any: labels wait on the disk, so that memory holds one utterance's.
+    # An archive is in the order of ids, a source in any: labels wait on disk, so that memory holds one utterance's.
     with TemporaryFile(dir=to) as waiting:
         for utterance, vector in shared_labels(source, utterances, num_samples, data_dir):
             np.add(share, np.bincount(vector, minlength=len(share)), out=share)
@@ -91,10 +91,10 @@ def write_labels(
 def shared_labels(
     source: str | Path, utterances: Iterable[Labelled], num_samples: Mapping[str, int], data_dir: str | Path
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (utterance, labels) of what source and data directory share, as the source has it, in any order.
+    """Yield (utterance, labels) of what source and data directory share, in the source's order.
 
-    An utterance that the data directory lacks is looked up again without the prefix ``lbi-``, and counted in the log
-    if that does not help.
+    An utterance that the data directory lacks is looked up again without the prefix ``lbi-``; those that it lacks even
+    so are counted in the log.
 
     Args:
         num_samples: of each utterance of the data directory, which ``data_dir`` names in messages.

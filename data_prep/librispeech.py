@@ -3,7 +3,7 @@
     python -m data_prep.librispeech CORPUS DATA_DIR [--subset NAME ...] [--note TEXT]
 
 CORPUS is the folder LibriSpeech, the folder it lies in, or one subset such as train-clean-100. A subset holds
-``reader/chapter/reader-chapter-number.flac`` and, a chapter, ``reader-chapter.trans.txt``. The speaker is the
+``reader/chapter/reader-chapter-number.flac`` and, for each chapter, ``reader-chapter.trans.txt``. The speaker is the
 reader (Kaldi's own recipe makes each chapter a speaker). Only the headers of the audio are read here.
 """
 

@@ -3,10 +3,10 @@
     python -m data_prep.match_ids SOURCE DATA_DIR --to id_map.txt [--labels phones.scp]
 
 SOURCE is the authors' converted_aligned_phones.txt or the zip file with it; the labels are DATA_DIR/phones.scp, as
-data_prep.align makes them, or --labels. Of all ways to give each of the 41 ids a phone of its own, the one is taken by
-which most frames agree. Written are the lines `id PHONE agreement frames`: agreement is the per cent of the id's frames
-that our labels give this phone. `doubtful` follows where that is no majority, as where the id never occurs beside a
-label of ours.
+data_prep.align makes them, or --labels. Of all ways to give each of the 41 ids a phone of its own, the one by which
+most frames agree is taken. The file gets lines `id PHONE agreement frames`: agreement is the percentage of the id's
+frames that have this phone in our labels. `doubtful` follows where that is no majority, also where the id never occurs
+beside a label of ours.
 
 Then: python -m data_prep.import_labels cpc SOURCE DATA_DIR LANG_DIR --id-map id_map.txt
 """

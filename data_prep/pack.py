@@ -2,8 +2,8 @@
 
     python -m data_prep.pack DATA_DIR [--nj N] [--shard-gib 4]
 
-Writes audio.<shard>.i16, utt2num_samples, utt2dur (now exact) and, last, audio.scp. All of it or nothing:
-after bad files, a full disk or ctrl-C no audio.* is left, and the same command begins again.
+Writes audio.<shard>.i16, utt2num_samples, utt2dur (now exact) and, last, audio.scp. It is all or nothing:
+after bad files, a full disk or ctrl-C no audio.* is left, and the same command begins anew.
 """
 
 from __future__ import annotations

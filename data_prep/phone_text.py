@@ -3,7 +3,7 @@
     python -m data_prep.phone_text data/mini
 
 Writes phones.text, ``utterance phone phone ...`` as Kaldi's text has words, from phones.ctm where the aligner has left
-one, which knows two equal phones in a row to be two, else from the runs of phones.scp. The alignment has chosen among a
+one, as it tells two equal phones in a row apart, else from the runs of phones.scp. The alignment has chosen among a
 word's pronunciations, which text and lexicon leave open.
 
 Of the 41 classes the 39 phones remain. Silence goes, and with it what is unlabelled: the edges of imported labels, the

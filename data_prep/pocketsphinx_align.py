@@ -25,7 +25,7 @@ from data_prep.alignment import Aligned, Job, chunked, digest, take_up, why_not
 from data_prep.workers import start_workers
 
 CHUNK = 16  # utterances a task: small enough that ctrl-C loses little
-VERSION = 2  # of what this module computes: another one makes kept chunks void
+VERSION = 2  # of what this module computes; chunks kept by another version are void
 # pocketsphinx's frame j is the window of 410 samples from sample 160 j on, with its centre at 160 j + 205. Where one
 # phone ends in frame j - 1 and the next begins in frame j, they meet half-way between the centres: at 160 j + 125.
 FRAME_EDGE = 410 // 2 - HOP // 2
@@ -86,7 +86,7 @@ def _segments(
     decoder.set_alignment()
     _decode(decoder, samples)
     aligned = list(decoder.get_alignment().phones())
-    # The unit is asked for a million of them, and the sum converted here: the method takes 32 bits.
+    # The method takes 32 bits: it converts a million units, and the sum is scaled by that here.
     total = sum(phone.score for phone in aligned) * 2**SCORE_SHIFT * decoder.get_logmath().log_to_ln(10**6) / 10**6
     frames = sum(phone.duration for phone in aligned)
     return [(phone.start, FILLERS.get(phone.name, phone.name)) for phone in aligned], total / frames

@@ -2,7 +2,7 @@
 
 With k2, words are aligned: all variants of the lexicon, with silence or none around each word. Without it, the phones
 that the utterance's present labels name are: they fix the variants, silence may come between any two phones, and an
-utterance without labels stays without. The log says which, and so does labels.json.
+utterance without labels stays without. The log and labels.json say which of the two was done.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Phones in Praat TextGrids as the Montreal Forced Aligner writes them: one file an utterance, named by its id.
 
-The tier is ``phones`` (with MFA's speaker tiers, ``<speaker> - phones``). Blank intervals of it are silence: so MFA 2
-and later export theirs. What is marked ``<eps>`` stays unlabelled.
+The tier is ``phones`` (with MFA's speaker tiers, ``<speaker> - phones``). Its blank intervals are silence, as MFA 2 and
+later export it. What is marked ``<eps>`` stays unlabelled.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Workers:
-    """One process an executor; tasks of one number always go to the same one, which may keep what it made for them."""
+    """One process an executor; tasks of one number always go to the same process, which may keep things for them."""
 
     def __init__(self, executors: list[ProcessPoolExecutor]) -> None:
         self._executors = executors

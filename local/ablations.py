@@ -39,7 +39,7 @@ from cpc_speech.signals import stop_signals
 
 log = logging.getLogger(__name__)
 
-POLL = 0.2  # seconds between two looks at what is going on
+POLL = 0.2  # seconds between two looks at the steps under way
 QUIET = {"TQDM_MININTERVAL": "30"}  # seconds between two lines that a progress bar leaves in a log
 STEPS = {"train": "training", "probe": "probe"}  # modules of cpc_speech, and what they do
 
@@ -158,8 +158,8 @@ def gpus(count: int, visible: str | None) -> list[dict[str, str]]:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[int]:
-    """No two drivers write the same experiments. What a driver starts is to hold the yielded lock, a file's number, as
-    well: a training that outlives a driver that was killed must not be begun a second time beside itself.
+    """Let no two drivers write the same experiments. What a driver starts must hold the yielded lock, a file's number,
+    as well: a training that outlives a driver that was killed must not be begun a second time beside itself.
 
     Raises:
         UserError: another holds it.
@@ -177,7 +177,7 @@ def alone(folder: Path) -> Iterator[int]:
 
 
 def place(exp: Path, row: str, config: Config) -> Path:
-    """Where the experiment is kept; a link to ``exp/row``, if that is this very model, trained to the end."""
+    """Where the experiment is kept: a folder, or a link to ``exp/row`` if that is the very model, trained to the end."""
     own, other = exp / "ablations" / f"{row}.seed{config.seed}", exp / row
     if own.is_symlink():  # what it names may have been trained anew, otherwise
         own.unlink()
@@ -210,20 +210,20 @@ def missing(
 
 
 def _probed_with(probe: Path) -> list[int] | None:
-    """The probe's seeds; none, where it was not made."""
+    """The seeds of a probe that was made; None of one that was not."""
     return json.loads(probe.read_text(encoding="utf-8")).get("probe_seeds") if probe.exists() else None
 
 
 def _time(path: Path) -> float:
-    """When it was written; never, where it is not there."""
+    """When a file was written; 0, before all others, where it is not there."""
     return path.stat().st_mtime if path.exists() else 0.0
 
 
 def drive(runs: Sequence[Run], places: Sequence[dict[str, str]], lock: int) -> list[str]:
-    """Do all that is missing, as many at a time as there are places; a line for each run that failed.
+    """Do all that is missing, as many runs at a time as there are places; returns a line for each run that failed.
 
     Raises:
-        KeyboardInterrupt: after ctrl-C or SIGTERM, once what was going on has ended, which leaves it to be resumed.
+        KeyboardInterrupt: after ctrl-C or SIGTERM, once the steps under way have stopped, to be resumed later.
     """
     waiting, free, going, failed = deque(runs), deque(places), list[Started](), list[str]()
     with stop_signals() as stopped:
@@ -261,7 +261,7 @@ def start(run: Run, place: dict[str, str], lock: int) -> Started:
 
 
 def outcome(ended: Started) -> str:
-    """What there is to say at the end of a step that failed; nothing of one that succeeded, which is struck off."""
+    """A line on a step that failed; nothing of one that succeeded, which is struck off the run's list."""
     one, status = ended.run, ended.process.returncode
     if status:
         log.error("%s: %s failed with status %d", one.name, one.step, status)
@@ -279,8 +279,8 @@ def _last_line(path: Path) -> str:
 
 
 def end(going: Sequence[Started], signals: list[int]) -> None:
-    """Have them stop as at ctrl-C, a training with a checkpoint, a probe without its features left behind; a further
-    signal to us kills them."""
+    """Stop these steps as ctrl-C does: a training leaves a checkpoint, a probe removes its features. A further signal
+    to us kills them."""
     for started in going:
         started.process.send_signal(signal.SIGINT)
     before = len(signals)

@@ -1,9 +1,9 @@
-"""What the engine is worth: times and memory beside those of the obvious formulation, as ratios of one run.
+"""What the engine gains: times and memory beside those of the obvious formulation, as ratios within one run.
 
     make bench                               # prints them and writes bench.json
     make bench ARGS='--corpus DIR'           # extraction from the FLAC files of DIR instead of made-up ones
 
-Each part (local/bench_part.py) runs in a process of its own, ``--repeats`` times, the parts in turn; medians are
+Each part (local/bench_part.py) runs in a process of its own, ``--repeats`` times, in turn with the others; medians are
 taken. Nothing else should run meanwhile: a busy core makes threads wait for each other.
 """
 

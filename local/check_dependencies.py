@@ -2,8 +2,8 @@
 
     python local/check_dependencies.py core align
 
-The names are parts of setup.cfg: ``core`` for install_requires, any other an extra of extras_require. All that
-is missing or too old is listed together, with the one line that installs it.
+The names are parts of setup.cfg: ``core`` for install_requires, any other an extra of extras_require. All packages
+that are missing, too old or too new are listed together, with the one line that installs them.
 """
 
 from __future__ import annotations

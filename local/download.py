@@ -5,9 +5,9 @@
 
 A file of another kind, such as a lexicon, is downloaded and checked.
 
-An interrupted download goes on where it stopped. Subfolders appear in DIR whole; several archives that share
-a top folder (LibriSpeech/) come together in it. The archive is removed once it is unpacked, and not fetched
-again as long as its contents are there.
+An interrupted download goes on where it stopped. Subfolders appear in DIR whole; archives that share a top folder
+(LibriSpeech/) are merged in it. The archive is removed once it is unpacked, and not fetched again as long as its
+contents are there.
 """
 
 from __future__ import annotations

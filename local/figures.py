@@ -17,7 +17,7 @@ from cpc_speech.errors import UserError, require
 from cpc_speech.files import atomic_write
 from cpc_speech.provenance import command
 
-WIDTH, DPI = 9.0, 120  # inches, and pixels in one: small print can be read where it is shown 900 pixels wide
+WIDTH, DPI = 9.0, 120  # inches, and pixels an inch: small print is legible where the figure is 900 pixels wide
 SMALL = 8  # points: ticks, legends
 GREY = "#6e6e6e"  # of what is not data: chance, bounds
 _PNG_COLOURS = 64  # as many as a smooth line needs; a quarter of the bytes that all of them take
@@ -51,13 +51,13 @@ MARKERS = ["o", "^", "s", "x", "v", "D", "+"]
 
 
 def new(height: float, width: float = WIDTH) -> Any:
-    """An empty matplotlib Figure, in inches; what is put into it is laid out when it is written."""
+    """An empty matplotlib Figure of this size in inches; its contents are laid out when it is written."""
     matplotlib = require("matplotlib.figure", "analysis")
     return matplotlib.Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def lines(number: int) -> list[Line]:
-    """Styles of so many curves; past those of LINES, colours come again with other markers."""
+    """Styles of so many curves; beyond those of LINES, colours recur with other markers."""
     turns = range(number)
     return [LINES[i % len(LINES)]._replace(marker=LINES[(i + i // len(LINES)) % len(LINES)].marker) for i in turns]
 
@@ -72,7 +72,7 @@ def plain(axes: Any, x: str, y: str, title: str = "") -> None:
 
 
 def chance(axes: Any, y: float, text: str, above: bool = False) -> None:
-    """A line at the height that guessing reaches, its name where curves are not: below it, or above where they fall."""
+    """A line at the height that guessing reaches, named where no curves are: below it, or above where they fall."""
     axes.axhline(y, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
     axes.annotate(text, (1, y), (-3, 3 if above else -3), xycoords=("axes fraction", "data"),
                   textcoords="offset points", ha="right", va="bottom" if above else "top",
@@ -128,7 +128,7 @@ def read(path: Path, *keys: str) -> dict[str, Any]:
     """A result in JSON.
 
     Raises:
-        UserError: there is none, or it lacks one of ``keys``, as one that an older version wrote.
+        UserError: there is none, or it lacks one of ``keys``, as one written by an older version may.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; run the command that makes it first")

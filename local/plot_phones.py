@@ -4,8 +4,8 @@ r"""Draw how well each phone is recognised, and what it is taken for, from phone
         exp/baselines/probes/mfcc.phone.linear.json --lang data/lang --to exp/figures
 
 Leaves phone_accuracy.png, .pdf and .json, of all the results given, and phone_confusion.png, .pdf and .json, of the
-first. Phones stand by manner of articulation, the best recognised by the first result's classifier first; those that do
-not occur in the test split are left out.
+first. Phones are grouped by manner of articulation, within it those first that the first result's classifier recognises
+best; those that do not occur in the test split are left out.
 """
 
 from __future__ import annotations

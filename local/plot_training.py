@@ -26,7 +26,7 @@ from cpc_speech.metrics import read_metrics
 
 log = logging.getLogger(__name__)
 
-POINTS = 60  # of a training curve: each the mean of as many logged minibatches as it takes
+POINTS = 60  # at most, of a smoothed training curve
 BOUND, NO_BOUND = "a lower bound of mutual information", "a number to watch, no bound"
 
 
