@@ -177,7 +177,7 @@ def alone(folder: Path) -> Iterator[int]:
 
 
 def place(exp: Path, row: str, config: Config) -> Path:
-    """Where the experiment is kept: a folder, or a link to ``exp/row`` if that is the very model, trained to the end."""
+    """Where the experiment is kept: a folder, or a link to ``exp/row`` if that very model was trained to the end."""
     own, other = exp / "ablations" / f"{row}.seed{config.seed}", exp / row
     if own.is_symlink():  # what it names may have been trained anew, otherwise
         own.unlink()

@@ -8,7 +8,7 @@
 # shellcheck disable=SC2034  # every variable up to the "source" line is an option
 corpus=           # DIR in LibriSpeech's layout; without it, stage 0 downloads train-clean-100 (6.3 GB)
 subset=train-clean-100  # subsets of it to use
-splits=           # DIR with the published train_split.txt and test_split.txt; without it, an own 80/20 split
+splits=           # DIR with the published train_split.txt and test_split.txt; without it, a split of our own, 80/20
 data=             # DIR of unlabelled audio, any format soundfile reads: pretrains on it, without stages 2, 5, 6, 7, 9
 aligner=gmm       # phone labels: gmm, a model trained on this corpus by Kaldi's code; pocketsphinx, a ready-made one;
                   # import, labels that you have; posterior, by a classifier of an earlier run
@@ -25,26 +25,26 @@ models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml, as "
 ngpu=1            # GPUs (without one: processes) that share out the minibatches of an update; see cmd.sh
 seed=1            # initialisation, minibatches
 pretrain_on=train  # what pretraining hears: the train split; or all utterances, those of test among them
-probe_seeds="1 2 3"  # of the classifiers of frames: each is fitted with each, and the tables have the mean
+probe_seeds="1 2 3"  # each classifier of frames is fitted with each of them, and the tables show the mean
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 ablations='table_2 steps_20'  # what stage 6 trains: the nine rows of Table 2, "table_2"; others, as "steps_20
                   # same_speaker_excl", files of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
-seeds=            # of ablations that name none of their own, as "same_speaker@2,3" does; default: --seed
+seeds=            # of those ablations that name none of their own, as "same_speaker@2,3" does; default: --seed
 steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or of --ablations; default: steps_20 where
                   # it is one of these, else --models
 finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers
-supervised_updates=60000  # of the supervised and fine-tuned networks, at most; dev may stop them before
+supervised_updates=60000  # of the supervised and fine-tuned networks, at most; dev may stop them earlier
 recognise='fbank mfcc39 random models'  # features whose phones are recognised: of fbank, mfcc, mfcc39, random and
                   # the --models, "models" for all of these; '' for none
 recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
-recogniser_updates=20000  # of 8 utterances
+recogniser_updates=20000  # of 8 utterances each
 overrides=        # "key=value ..." over conf/*.yaml
 nj=$(nproc)        # processes that prepare data
-note=             # a sentence on the audio, said beside the results
+note=             # a sentence on the audio, shown beside the results
 stage=0           # first stage to run
 stop_stage=9      # last stage to run
-force=false       # run stages again that are done
+force=false       # run finished stages again
 publish=false     # copy the report's files to this folder
 work=             # DIR where corpus/, data/ and exp/ are written; default: this folder
 

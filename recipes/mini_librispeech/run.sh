@@ -22,26 +22,26 @@ models='mixed_speaker same_speaker'  # what stage 4 trains: files of conf/, with
 ngpu=1            # GPUs (without one: processes) that share out the minibatches of an update; see cmd.sh
 seed=1            # initialisation, minibatches
 pretrain_on=train  # what pretraining hears: the train split; or all utterances, those of test among them
-probe_seeds="1 2 3"  # of the classifiers of frames: each is fitted with each, and the tables have the mean
+probe_seeds="1 2 3"  # each classifier of frames is fitted with each of them, and the tables show the mean
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 ablations='table_2 steps_20'  # what stage 6 trains: the nine rows of Table 2, "table_2"; others, as "steps_20
                   # same_speaker_excl", files of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
-seeds=            # of ablations that name none of their own, as "same_speaker@2,3" does; default: --seed
+seeds=            # of those ablations that name none of their own, as "same_speaker@2,3" does; default: --seed
 steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or of --ablations; default: steps_20 where
                   # it is one of these, else --models
 finetune=true     # whether the first model is also trained on, encoder and all, for phones and for speakers
-supervised_updates=2400  # of the supervised and fine-tuned networks, at most; dev may stop them before
+supervised_updates=2400  # of the supervised and fine-tuned networks, at most; dev may stop them earlier
 recognise='fbank mfcc39 random models'  # features whose phones are recognised: of fbank, mfcc, mfcc39, random and
                   # the --models, "models" for all of these; '' for none
 recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
-recogniser_updates=1200  # of 8 utterances
+recogniser_updates=1200  # of 8 utterances each
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
-note=             # a sentence on the audio, said beside the results
+note=             # a sentence on the audio, shown beside the results
 stage=0           # first stage to run
 stop_stage=9      # last stage to run
-force=false       # run stages again that are done
+force=false       # run finished stages again
 publish=false     # copy the report's files to this folder
 work=             # DIR where corpus/, data/ and exp/ are written; default: this folder
 

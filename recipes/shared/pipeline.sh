@@ -165,7 +165,7 @@ stage_5() {
     need 4 "exp/$model"/{.done.4,train.json}
     for layer in $layers; do
       probe_row "exp/$model" "$model.$layer" --representation "$layer"
-      # Each takes a while, and one model tells: the first.
+      # Each takes a while, so only the first model is probed with them.
       [ "$model" != "${models%% *}" ] || label_rows "exp/$model" "$model.$layer" "${probe[@]}" --representation "$layer"
     done
   done

@@ -13,27 +13,27 @@ label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml
 seed=1            # initialisation, minibatches
 pretrain_on=train  # what pretraining hears: the train split; or all utterances, those of test among them
-probe_seeds=      # of the classifiers of frames, as "1 2 3": each is fitted with each, and the tables have the mean;
+probe_seeds=      # as "1 2 3": each classifier of frames is fitted with each of them, and the tables show the mean;
                   # default: --seed
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
 ablations=        # what stage 6 trains: the nine rows of Table 2, "table_2"; or some, as "steps_2 same_speaker", files
                   # of conf/ or ../shared/conf/ablations without .yaml; or both
-seeds=            # of ablations that name none of their own, as "same_speaker@2,3" does; default: --seed
+seeds=            # of those ablations that name none of their own, as "same_speaker@2,3" does; default: --seed
 steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or of --ablations; default: steps_20 where
                   # it is one of these, else --models
 finetune=false    # whether the first model is also trained on, encoder and all, for phones and for speakers
-supervised_updates=300  # of the supervised and fine-tuned networks, at most; dev may stop them before
+supervised_updates=300  # of the supervised and fine-tuned networks, at most; dev may stop them earlier
 recognise=        # features whose phones are recognised: of fbank, mfcc, mfcc39, random and the --models, "models" for
                   # all of these
 recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
-recogniser_updates=300  # of 8 utterances
+recogniser_updates=300  # of 8 utterances each
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
-note='synthetic voices (espeak-ng); the numbers do not compare with the paper'  # said beside the results
+note='synthetic voices (espeak-ng); the numbers do not compare with the paper'  # shown beside the results
 stage=0           # first stage to run
 stop_stage=9      # last stage to run
-force=false       # run stages again that are done
+force=false       # run finished stages again
 publish=false     # copy the report's files to this folder
 work=             # DIR where corpus/, data/ and exp/ are written; default: this folder
 
