@@ -116,7 +116,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if isinstance(state, dict) and isinstance(state.get("update"), int) and isinstance(state.get("model"), dict):
         if all(isinstance(weight, Tensor) for weight in state["model"].values()):
             return state
-    log.warning("%s cannot be read: it is damaged, or no checkpoint of this program", path)
+    log.warning("%s cannot be read: it is damaged, or not a checkpoint of this program", path)
     return None
 
 

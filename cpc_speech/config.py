@@ -61,7 +61,7 @@ class Config:
         for field in dataclasses.fields(self):
             check(field.name, getattr(self, field.name))
         if self.window_samples % 160:
-            raise UserError(f"window_samples: {self.window_samples} is no multiple of 160, the encoder's hop")
+            raise UserError(f"window_samples: {self.window_samples} is not a multiple of 160, the encoder's hop")
         if self.steps >= self.frames:
             raise UserError(f"steps: {self.steps} does not fit a window of {self.frames} frames; take fewer steps")
         if self.candidates == "other_windows" and self.windows < 2:
@@ -124,7 +124,7 @@ def check(key: str, value: Any) -> None:
             )
             raise UserError(f"{key}: {value!r} is not {expected}")
         if not math.isfinite(value):
-            raise UserError(f"{key}: {value} is no finite number")
+            raise UserError(f"{key}: {value} is not finite")
         if value < 0 or (value == 0 and key not in _MAY_BE_ZERO):
             raise UserError(f"{key}: {value} is too small")
 

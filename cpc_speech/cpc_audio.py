@@ -52,7 +52,7 @@ def load_cpc_audio(path: Path) -> tuple[CPC, dict[str, Any]]:
     for name, (_, modelled) in _OPTIONS.items():
         value = options[name]
         if modelled is None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise UserError(f"{path}: its option {name} is {value!r}, which is no number of anything")
+            raise UserError(f"{path}: its option {name} is {value!r}, not a positive whole number")
         if modelled is not None and value not in modelled:
             known = " and ".join(map(repr, modelled))
             raise UserError(f"{path}: its option {name} is {value!r}; only {known} can be read here")
@@ -74,9 +74,9 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except Exception as error:  # what a truncated zip or a foreign file raises is not one type
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
-                f"{path}: holds {named[1]}, no weight or option, and is not loaded: unpickling it could run code"
+                f"{path}: holds {named[1]}, neither weight nor option, and is not loaded: unpickling it could run code"
             ) from error
-        raise UserError(f"{path}: is no checkpoint that torch can read, or a damaged one; copy it anew") from error
+        raise UserError(f"{path}: is not a checkpoint that torch can read, or is damaged; copy it anew") from error
     state = state if isinstance(state, dict) else {}
     if "weights" in state and "config" in state:
         options, weights = state["config"], state["weights"]
@@ -85,11 +85,11 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         options, weights = _options_beside(path), state["gEncoder"]
     else:
         remedy = "name the experiment's folder, not its checkpoint" if "model" in state else "take another file"
-        raise UserError(f"{path}: is no checkpoint of CPC_audio, which has 'config' and 'weights'; {remedy}")
+        raise UserError(f"{path}: is not a checkpoint of CPC_audio, which has 'config' and 'weights'; {remedy}")
     if not isinstance(options, dict) or not isinstance(weights, dict):
-        raise UserError(f"{path}: its options or its weights are no table; take another file")
+        raise UserError(f"{path}: its options or its weights are not a table; take another file")
     if strange := [name for name, weight in weights.items() if not isinstance(weight, Tensor)]:
-        raise UserError(f"{path}: its weights {', '.join(map(str, strange))} are no tensors; take another file")
+        raise UserError(f"{path}: its weights {', '.join(map(str, strange))} are not tensors; take another file")
     return options, weights
 
 

@@ -59,7 +59,7 @@ def load_exported(path: Path) -> tuple[CPC, dict[str, Any]]:
     try:
         weights = load_tensors(content)
     except SafetensorError as error:
-        raise UserError(f"{path}: is no file of safetensors ({error}); copy or export the model anew") from error
+        raise UserError(f"{path}: is not a safetensors file ({error}); copy or export the model anew") from error
     return restore(config["architecture"], weights, path), config["provenance"]
 
 
@@ -71,7 +71,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read ({error.strerror}); it belongs beside the weights and says what they are"
         ) from error
     except ValueError as error:
-        raise UserError(f"{path}: is no JSON ({error}); copy or export the model anew") from error
+        raise UserError(f"{path}: is not JSON ({error}); copy or export the model anew") from error
     if not isinstance(config, dict) or config.get("model_type") != _MODEL_TYPE:
         raise UserError(f"{path}: does not describe a model of this project (its model_type is not {_MODEL_TYPE})")
     version = config.get("format_version")

@@ -137,7 +137,7 @@ def extract(args: argparse.Namespace) -> None:
         journals = [read_journal(out / f"extract{suffix}.jsonl") for suffix in suffixes]
         records = {key: value for journal in journals for key, value in journal.items()}
         if missing := len(segments) - len(records):
-            log.info("%s: this part is done; %d utterances of the others are not yet", out, missing)
+            log.info("%s: this part is done; %d utterances of other parts are not yet", out, missing)
             return
         dropped = write_tables(out, source, segments, records, args.format, representation.dim, args.cmvn)
     log.info("%s: features of %d utterances, %d dropped", out, len(segments) - len(dropped), len(dropped))
@@ -257,7 +257,7 @@ def _write(heard: Heard, frames: Iterable[Tensor], store: Store, dim: int) -> di
             for block in frames:
                 rows = block.cpu().numpy()
                 if not np.isfinite(rows).all():
-                    raise AudioError(path, "gives frames that are not finite; is the model sound?")
+                    raise AudioError(path, "gives frames that are not finite; check it, and the model")
                 write(rows)
                 count += len(rows)
                 last = rows[-1:] if len(rows) else last

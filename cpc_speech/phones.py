@@ -85,7 +85,7 @@ def labels_from_intervals(intervals: Iterable[Interval], num_samples: int) -> np
     labels = np.zeros(num_samples // HOP, dtype=np.int32)
     for start, end, phone in intervals:
         if phone not in PHONE_ID:
-            raise UserError(f"{phone!r} is no phone of this suite; map it to one of {' '.join(SYMBOLS[1:])}")
+            raise UserError(f"{phone!r} is not a phone of this suite; map it to one of {' '.join(SYMBOLS[1:])}")
         if not 0 <= start <= end:
             raise UserError(f"{phone} from {start} s to {end} s: times must be positive and in order")
         labels[_first_frame(start) : _first_frame(end)] = PHONE_ID[phone]
@@ -175,6 +175,8 @@ def read_phones(
                 "run stage 2 (phone labels) again"
             )
         if labels.size and not 0 <= labels.min() <= labels.max() <= PHONE_CLASSES:
-            raise UserError(f"{scp}: {utterance} has a label outside 0..{PHONE_CLASSES}")
+            raise UserError(
+                f"{scp}: {utterance} has a label outside 0..{PHONE_CLASSES}; run stage 2 (phone labels) again"
+            )
         phones[utterance] = labels
     return phones

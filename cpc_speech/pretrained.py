@@ -81,7 +81,7 @@ def read_model(source: str | Path, which: str = "last") -> Source:
     if (path / "config.yaml").exists() or (path / "checkpoints").exists():
         return _experiment(path, which)
     if which == "best":
-        raise UserError(f"{source}: only an experiment has a best checkpoint, and this is none")
+        raise UserError(f"{source}: only an experiment has a best checkpoint, and this is not one")
     if (path / WEIGHTS).exists() or (path / CONFIG).exists() or path.suffix == ".safetensors":
         return Source(*load_exported(path))
     if path.is_dir():
@@ -93,7 +93,7 @@ def read_model(source: str | Path, which: str = "last") -> Source:
         return Source(*load_cpc_audio(path))
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source)):
         return Source(*load_exported(_from_hub(str(source))))
-    raise UserError(f"{source}: there is no such file or folder, and it is no owner/name on the Hugging Face Hub")
+    raise UserError(f"{source}: there is no such file or folder, and it is not an owner/name on the Hugging Face Hub")
 
 
 def _experiment(exp: Path, which: str) -> Source:
@@ -104,7 +104,7 @@ def _experiment(exp: Path, which: str) -> Source:
         try:
             facts["training"] = json.loads(summary.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{summary}: is no JSON ({error}); copy it anew, or remove it") from error
+            raise UserError(f"{summary}: is not JSON ({error}); copy it anew, or remove it") from error
     return Source(model, facts)
 
 
@@ -121,4 +121,4 @@ def _from_hub(name: str) -> Path:
         return Path(hub.snapshot_download(repository, revision=revision or None, allow_patterns=[WEIGHTS, CONFIG]))
     except Exception as error:  # what its client raises is not one type, and not the same in all versions
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{name}: is no file or folder here, and not to be had from the Hub ({reason})") from error
+        raise UserError(f"{name}: is not a file or folder here, and cannot be had from the Hub ({reason})") from error

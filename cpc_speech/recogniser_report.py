@@ -72,8 +72,8 @@ def section(exp: Path) -> Iterable[str]:
         for other in seeds:
             if other.seed == one.seed or other.errors.utterances != one.errors.utterances:
                 raise UserError(
-                    f"{other.exp} and {one.exp} are of the same features and settings, but of "
-                    f"{'one seed' if other.seed == one.seed else 'other test utterances'}; move one of them away"
+                    f"{other.exp} and {one.exp} have the same features and settings, and "
+                    f"{'the same seed, too' if other.seed == one.seed else 'other test utterances'}; move one away"
                 )
         seeds.append(one)
     lexica: dict[str, list[tuple[str, Words]]] = {}

@@ -37,7 +37,7 @@ def read_ctm(path: str | Path) -> Iterator[tuple[str, list[tuple[Interval, bool]
 
 def _read_lines(path: Path) -> Iterator[tuple[str, Interval, bool]]:
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file; name a CTM file")
     last, last_start = "", 0.0
     with open(path, encoding="utf-8", errors="replace") as file:  # a line that is no text is refused as any other
         for number, line in enumerate(file, 1):

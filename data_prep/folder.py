@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     folder = Path(os.path.abspath(args.folder))
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{folder}: no such folder; name the one that holds the audio")
     if folder.resolve() == args.data_dir.resolve():
         raise UserError(f"{folder}: DATA_DIR must be another folder than the one that is read")
 

@@ -48,7 +48,7 @@ def cpc(options: argparse.Namespace) -> Import:
 
 def kaldi(options: argparse.Namespace) -> Import:
     if options.symbols is None:
-        raise UserError("kaldi needs --symbols: the phones.txt of the lang folder that was aligned with")
+        raise UserError("kaldi needs --symbols: the phones.txt of the lang folder used for aligning")
     return label_frames(read_vectors(options.source), phone_ids(options.symbols), options.snip_edges), SYMBOLS
 
 

@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of sentences, pauses and noise (default: 0)")
     options = parser.parse_args(argv)
     if not 1 <= options.speakers <= len(VOICES):
-        raise UserError(f"--speakers {options.speakers}: there are 1 to {len(VOICES)} voices")
+        raise UserError(f"--speakers {options.speakers}: take 1 to {len(VOICES)}, as many as there are voices")
     if options.minutes <= 0 or options.seed < 0:
         raise UserError("--minutes must be above 0 and --seed not below 0")
     target: Path = options.out_dir.resolve()

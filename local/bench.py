@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
             command = [sys.executable, str(ROOT / "local/bench_part.py"), part, folder]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
             if done.returncode:
-                raise UserError(f"bench: the part {part!r} failed; what it said stands above")
+                raise UserError(f"bench: the part {part!r} failed; its own message stands above")
             measured[part].append(json.loads(done.stdout.splitlines()[-1]))
     medians = {
         part: {key: statistics.median(numbers[key] for numbers in runs) for key in runs[0]}

@@ -43,7 +43,7 @@ def learning_curves(models: Sequence[Path], names: Sequence[str]) -> Any:
         chance = math.log(load_config([exp / "config.yaml"]).num_candidates)
         train, dev = (curve(exp, split, chance) for split in ("train", "dev"))
         if not train:
-            raise UserError(f"{exp}/metrics.jsonl has no line of training; pretrain it first (stage 4)")
+            raise UserError(f"{exp}/metrics.jsonl has no line of the train split; pretrain it first (stage 4)")
         axes.plot(*zip(*smooth(train)), color=style.color, linewidth=2.5, alpha=0.3, solid_capstyle="butt")
         axes.plot(*zip(*dev or smooth(train)), **style._asdict(), markersize=4.5, linewidth=1.4, label=name)
     figures.chance(axes, 1, "chance, ln N", above=True)

@@ -68,7 +68,7 @@ def test_damaged_newest_falls_back_with_a_warning(
     with caplog.at_level(logging.WARNING):
         loaded = checkpoint.load_latest(tmp_path)
     assert loaded is not None and loaded["update"] == 5
-    assert "update-00000010.pt cannot be read: it is damaged, or no checkpoint of this program" in caplog.text
+    assert "update-00000010.pt cannot be read: it is damaged, or not a checkpoint of this program" in caplog.text
     assert "weights_only" not in caplog.text  # nor any other advice of torch's
 
 

@@ -159,7 +159,7 @@ def test_no_code_of_a_checkpoint_is_run(tmp_path: Path, weights: dict[str, Tenso
     else:
         state.setdefault(where, {})["trap"] = trap
     torch.save(state, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match=r"model.pt: holds \w+.mkdir, no weight or option, and is not loaded"):
+    with pytest.raises(UserError, match=r"model.pt: holds \w+.mkdir, neither weight nor option, and is not loaded"):
         cpc_speech.load(path)
     assert not sprung.exists()
     torch.load(path, weights_only=False)
@@ -171,14 +171,14 @@ def test_other_files_are_refused(tmp_path: Path, weights: dict[str, Tensor]) -> 
     assert zipfile.is_zipfile(whole)
     for name, content in {"cut.pt": whole.read_bytes()[:-2000], "empty.pt": b"", "text.json": b'{"a": 3}'}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=f"{name}: is no checkpoint that torch can read, or a damaged one"):
+        with pytest.raises(UserError, match=f"{name}: is not a checkpoint that torch can read, or is damaged"):
             cpc_speech.load(tmp_path / name)
     torch.save({"model": weights, "update": 3}, tmp_path / "ours.pt")
     with pytest.raises(UserError, match="name the experiment's folder"):
         cpc_speech.load(tmp_path / "ours.pt")
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(UserError, match="is no checkpoint of CPC_audio"):
+    with pytest.raises(UserError, match="is not a checkpoint of CPC_audio"):
         cpc_speech.load(tmp_path / "list.pt")
     torch.save({"config": OPTIONS, "weights": weights | {"x": 3}}, tmp_path / "x.pt")
-    with pytest.raises(UserError, match="its weights x are no tensors"):
+    with pytest.raises(UserError, match="its weights x are not tensors"):
         cpc_speech.load(tmp_path / "x.pt")

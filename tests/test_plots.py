@@ -222,7 +222,7 @@ def test_training_without_dev(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 def test_training_that_has_not_begun(tmp_path: Path) -> None:
     path = trained(tmp_path / "a")
     (tmp_path / "a" / "metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="no line of training; pretrain it first"):
+    with pytest.raises(UserError, match="no line of the train split; pretrain it first"):
         plot_training.main([path, "--to", str(tmp_path / "figures")])
 
 

@@ -116,7 +116,7 @@ def test_a_model_of_the_hub(exp: Path, hub_cache: Path) -> None:
     assert torch.equal(cpc_speech.load("ann/small").encode(waveform), expected)
     assert torch.equal(cpc_speech.load("ann/small@main").encode(waveform), expected)
     for name in ("ann/large", "ann/small@v2"):
-        with pytest.raises(UserError, match=f"{name}: is no file or folder here, and not to be had from the Hub"):
+        with pytest.raises(UserError, match=f"{name}: is not a file or folder here, and cannot be had from the Hub"):
             cpc_speech.load(name)
 
 
@@ -142,7 +142,7 @@ def test_what_is_no_model_is_said(exp: Path, tmp_path: Path) -> None:
 
 def test_half_a_summary_is_said(exp: Path) -> None:
     (exp / "train.json").write_text('{"updates": 2')
-    with pytest.raises(UserError, match="train.json: is no JSON .*; copy it anew, or remove it"):
+    with pytest.raises(UserError, match="train.json: is not JSON .*; copy it anew, or remove it"):
         cpc_speech.load(exp)
 
 
