@@ -53,8 +53,16 @@ def read_table(path: str | Path) -> dict[str, str]:
 
 
 def read_num_samples(data_dir: str | Path) -> dict[str, int]:
-    """Utterance -> its length in samples of 16 kHz, of a packed data directory."""
-    return {utterance: int(samples) for utterance, samples in read_table(Path(data_dir) / "utt2num_samples").items()}
+    """Utterance -> its length in samples of 16 kHz, of a packed data directory.
+
+    Raises:
+        UserError: the table is missing or damaged (names the line or utterance).
+    """
+    path = Path(data_dir) / "utt2num_samples"
+    table = read_table(path)
+    if wrong := next((utterance for utterance, samples in table.items() if not samples.isdecimal()), None):
+        raise UserError(f"{path}: {wrong} has {table[wrong]!r} samples; run python -m data_prep.pack {data_dir}")
+    return {utterance: int(samples) for utterance, samples in table.items()}
 
 
 def write_table(path: str | Path, table: Mapping[str, object]) -> None:

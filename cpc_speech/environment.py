@@ -1,4 +1,4 @@
-"""Environment variables that imports and child processes change only for a while."""
+"""Environment variables that are changed only for a while."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class UpstreamExpert(nn.Module):
         repeated for the rest of it, and for the padding after it.
         """
         matrices = self.encoder.matrices()
-        none = wavs[0].new_zeros(0, self.encoder.channels)  # what is shorter than a frame has
+        none = wavs[0].new_zeros(0, self.encoder.channels)  # the frames of what is shorter than one
         z = [self.encoder.long(wav, matrices) if len(wav) >= HOP else none for wav in wavs]
         c = self.context(F.pad(pad_sequence(z, batch_first=True), (0, 0, 0, 1)))[0]  # of one frame at the least
         longest = max(-(-len(wav) // HOP) for wav in wavs)

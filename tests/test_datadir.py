@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cpc_speech.datadir import read_table, write_table
+from cpc_speech.datadir import read_num_samples, read_table, write_table
 from cpc_speech.errors import UserError
 
 
@@ -44,3 +44,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_table(tmp_path / "t", table)
     assert (tmp_path / "t").read_text(encoding="utf-8") == "a\nb x y\né 3\n"
     assert read_table(tmp_path / "t") == {"a": "", "b": "x y", "é": "3"}
+
+
+def test_lengths_are_whole_numbers(tmp_path: Path) -> None:
+    (tmp_path / "utt2num_samples").write_text("a 160\nb 0\n")
+    assert read_num_samples(tmp_path) == {"a": 160, "b": 0}
+    (tmp_path / "utt2num_samples").write_text("a 160\nb 1.5\n")
+    with pytest.raises(UserError, match="utt2num_samples: b has '1.5' samples; run python -m data_prep.pack"):
+        read_num_samples(tmp_path)
