@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before CUDA is initialised: on GPUs, no two runs are equal bit for bit
+if "TEST_ON_GPU" not in os.environ:  # before CUDA is initialised: on GPUs, no two runs are equal bit for bit
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 collect_ignore = ["with_k2"]  # its environment is another: make test-k2
 MakeData = Callable[..., Path]
 PRECISIONS: list[tuple[Any, str]] = [
