@@ -64,7 +64,7 @@ def test_nobody_has_enough() -> None:
 
 
 def test_a_large_corpus_is_not_listed_frame_by_frame() -> None:
-    """A Python object a frame takes about 100 bytes: here 50 MB, of the 20 hours that test has in train-clean-100 0.7 GB."""
+    """An object a frame takes about 100 bytes: here 50 MB, of train-clean-100's 20 hours of test 0.7 GB."""
     speakers = [f"{i // 10:02d}" for i in range(500)]
     large = Task("phone", 41, [np.zeros(1000, np.int8)] * 500, {"test": list(range(500))})
     tracemalloc.start()

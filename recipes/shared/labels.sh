@@ -16,6 +16,7 @@ labels_by() {
         --representation "$(scored_layer)" --to exp/align/posterior
       run python -m data_prep.align "data/$set" data/lang --aligner posterior --posteriors exp/align/posterior \
         "${words[@]}" "${to[@]}"
+      rm -f exp/align/posterior/posteriors.{ark,scp}  # 6 GB of 100 hours, and computed again for other labels
       ;;
     *) run python -m data_prep.align "data/$set" data/lang --aligner "$1" "${words[@]}" "${to[@]}" ;;
   esac
