@@ -27,19 +27,13 @@ needs_of() {
   local word
   case $1 in
     import)
-      [ -n "${labels-}" ] || die 'import needs --labels "FORMAT SOURCE"; see python -m data_prep.import_labels --help'
       uses labels
       while IFS= read -r word; do
         if [ -d "$word" ]; then reads_folder "$word"; elif [ -f "$word" ]; then reads "$word"; fi
       done < <(import_words)
       return
       ;;
-    posterior)
-      [ -n "${posteriors_of-}" ] \
-        || die 'posterior needs --posteriors-of, a model in exp/ that stage 5 has probed, or supervised_phone'
-      uses posteriors_of
-      [ -e "$(classifier)" ] || die "--posteriors-of $posteriors_of needs $(classifier), which stage 5 makes: run it first"
-      ;;
+    posterior) uses posteriors_of ;;
   esac
   uses lexicon oov
   case $(lexicon_file) in

@@ -28,6 +28,9 @@ source "$shared/log.sh"
 # shellcheck source=parse_options.sh
 source "$shared/parse_options.sh"
 
+# What a recipe has to say against its options before the first stage.
+check_options() { :; }
+
 # need STAGE FILE...: dies, naming the stage that makes it, where a file is missing. A .done file, which comes
 # first, stands for the stage's success; the others are inputs.
 need() {
@@ -127,6 +130,7 @@ begin() {
   ((stage <= stop_stage)) || die "--stage $stage comes after --stop-stage $stop_stage: nothing to do"
   mkdir -p "${work:=$recipe}"
   cd "$work"
+  check_options
 }
 
 run_stages() {
