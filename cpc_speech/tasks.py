@@ -44,9 +44,9 @@ class Task:
         return counts / max(1, counts.sum())
 
     def _counts(self, split: str) -> np.ndarray:
-        """Labelled frames of each class in a split: (classes,) int64; by utterance, as a corpus has gigabytes of them."""
+        """Labelled frames of each class in a split: (classes,) int64."""
         counts = np.zeros(self.classes, np.int64)
-        for i in self.splits[split]:
+        for i in self.splits[split]:  # one by one: all of them may be gigabytes
             counts += np.bincount(self.targets[i] + 1, minlength=self.classes + 1)[1:]
         return counts
 

@@ -1,6 +1,6 @@
 """Check every configuration that a recipe will train, before it trains any.
 
-    python local/check_configs.py --base conf/cpc.yaml --over conf/same_speaker.yaml steps_20.yaml --set updates=1000
+python local/check_configs.py --base conf/cpc.yaml --over conf/same_speaker.yaml steps_20.yaml --set updates=1000
 """
 
 from __future__ import annotations
