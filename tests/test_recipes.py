@@ -369,6 +369,34 @@ def test_own_audio_needs_no_labels(tmp_path: Path) -> None:
         assert "skipped, as the audio of --data has no labels" in result.stdout
 
 
+def test_of_a_corpus_only_the_subsets_that_are_used_count(tmp_path: Path) -> None:
+    """One that is added beside them changes nothing, and its files, hundreds of thousands, are not looked at."""
+    script, corpus = tmp_path / "run.sh", tmp_path / "the corpus" / "LibriSpeech"
+    script.write_text(
+        f'source "{ROOT}/recipes/shared/stages.sh"\n'
+        'reads_folder "$@"\nprintf "%s\\n" "${fingerprint[@]}" | cut -f 2\n'
+    )
+
+    def digest(*folder_and_names: str) -> str:
+        command = ["bash", str(script), *folder_and_names]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    def add(name: str, content: str = "") -> None:
+        (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+        (corpus / name).write_text(content)
+
+    add("clean/1/2/1-2-3.flac")
+    names = ("clean", "other")
+    before, everything = digest(str(corpus), *names), digest(str(corpus))
+    assert digest(str(corpus.parent), *names) == digest(str(corpus / "clean"), *names) == before != everything
+    add("500/1/2/1-2-4.flac")
+    assert digest(str(corpus), *names) == before and digest(str(corpus)) != everything
+    add("other/1/2/1-2-5.flac")
+    assert digest(str(corpus), *names) not in (before, digest(str(corpus), "clean"))
+    add("clean/1/2/1-2-3.flac", "longer")
+    assert digest(str(corpus), "clean") != before
+
+
 def test_what_is_published_together_is_small(tmp_path: Path) -> None:
     """The report's files, and the pictures in place of older ones; or nothing."""
     script, written = tmp_path / "run.sh", tmp_path / "work" / "exp" / "report"

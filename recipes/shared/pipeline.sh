@@ -73,7 +73,8 @@ stage_0() {
 stage_1() {
   need 0 data/.done.0
   uses corpus data subset note
-  reads_folder "${data:-${corpus:-$default_corpus}}"
+  # shellcheck disable=SC2086  # a list of words
+  if [ -n "${data-}" ]; then reads_folder "$data"; else reads_folder "${corpus:-$default_corpus}" ${subset-}; fi
   unfinished "data/$set/.done.1" || return 0
   if [ -n "${data-}" ]; then
     run python -m data_prep.folder "$data" "data/$set" --note "$note"

@@ -52,11 +52,14 @@ reads() {
   done
 }
 
-# reads_folder DIR: records which files are in it, and their sizes (to read 100 hours of audio would take minutes).
+# reads_folder DIR [NAME...]: records which files are in it, or in its folders of these names, and their sizes (to read
+# 100 hours of audio would take minutes).
 reads_folder() {
-  local digest
+  local digest name folders
   [ -d "$1" ] || die "stage $current needs the folder $1, which is not there"
-  digest=$(cd "$1" && find -L . -type f -printf '%P %s\n' | sort | sha256sum)
+  mapfile -t folders < <(cd "$1"; for name in "${@:2}"; do find -L . -maxdepth 2 -type d -name "$name"; done)
+  [ ${#folders[@]} -gt 0 ] || folders=(.)
+  digest=$(cd "$1" && find -L "${folders[@]}" -type f -printf '%P %s\n' | sort | sha256sum)
   fingerprint+=("$1"$'\t'"${digest%% *}")
 }
 
