@@ -22,7 +22,7 @@ import numpy as np
 from cpc_speech import environment
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
-from cpc_speech.files import atomic_write
+from cpc_speech.files import atomic_write, remove_strays
 
 HOP = 160  # samples a frame
 PHONE_CLASSES = 41  # 39 ARPAbet phones, SIL, SPN (paper, section 3.1); label = class + 1, 0 = unlabelled
@@ -179,6 +179,7 @@ def _write_all(
     ark = Path(ark).resolve()
     lines: list[str] = []
     previous = ""
+    remove_strays(ark)  # of features tens of gigabytes
     with atomic_write(ark, "wb") as file:
         for utterance, array in items:
             if array.dtype != dtype or array.ndim != ndim:

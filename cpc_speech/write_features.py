@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from cpc_speech.errors import run
+from cpc_speech.files import need_room
 from cpc_speech.kaldi import write_float_matrices
 from cpc_speech.loader import waveform
 from cpc_speech.packed import PackedAudio
@@ -38,6 +39,8 @@ def main(argv: list[str] | None = None) -> None:
 
     audio = PackedAudio(args.data)
     representation, _ = make_representation(args.representation, Path(), args.config, "utterance")
+    args.to.mkdir(parents=True, exist_ok=True)
+    need_room(args.to, int((audio.num_samples // representation.hop).sum()) * representation.dim * 4)
     count = write_float_matrices(args.to / "feats.ark", args.to / "feats.scp", features(audio, representation))
     log.info("%s of %d utterances in %s", representation.name, count, args.to / "feats.scp")
 
