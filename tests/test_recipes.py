@@ -217,10 +217,25 @@ def test_a_failed_rerun_is_not_taken_for_done(recipe: Recipe) -> None:
     assert "needs .done.1" in recipe("--stage", "2").stderr
 
 
-def test_bars_leave_their_last_state_in_the_log(recipe: Recipe) -> None:
+def test_off_a_terminal_bars_are_lines_whose_last_one_the_log_keeps(recipe: Recipe) -> None:
     recipe.set_stage_1(BAR)
     result = recipe("--stop-stage", "1")
-    assert result.stdout.endswith("\n99%\ndone\n")
+    assert result.stdout.endswith("\n 1%\n50%\n99%\ndone\n")
+    assert (recipe.folder / "exp" / "log" / "stage1.log").read_text().endswith("\n99%\ndone\n")
+
+
+def test_off_a_terminal_bars_are_lines_as_they_go_and_the_log_keeps_the_last(recipe: Recipe) -> None:
+    wait = "until [ -e seen ]; do sleep 0.05; done"
+    recipe.set_stage_1(rf"printf '\r 1%%\r50%%'; {wait}; printf '\r99%%\ndone\r\n'; touch a")
+    shown, deadline = recipe.folder / "shown", time.monotonic() + 20
+    with open(shown, "wb") as file:
+        process = recipe.start(wait_for="shown", stdout=file)
+    while b"\n 1%\n" not in shown.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (recipe.folder / "seen").touch()
+    process.communicate(timeout=20)
+    assert b"\n 1%\n50%\n99%\ndone\n" in shown.read_bytes()
     assert (recipe.folder / "exp" / "log" / "stage1.log").read_text().endswith("\n99%\ndone\n")
 
 
