@@ -4,7 +4,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 K2_VENV := .venv-k2
 
-.PHONY: help install demo test test-k2 lint bench
+.PHONY: help install demo test test-gpu test-k2 lint bench
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,6 +17,9 @@ demo: $(INSTALLED)  ## the whole path on synthetic speech, in minutes: recipes/s
 # One thread: networks of this size are slower with more, and far slower beside other processes.
 test: $(INSTALLED)  ## run the tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+test-gpu: $(INSTALLED)  ## compare what runs on a GPU with the same on the CPU, where there is a GPU
+	OMP_NUM_THREADS=1 TEST_ON_GPU=1 $(VENV)/bin/python -m pytest -rs tests/test_on_gpu.py
 
 test-k2: $(INSTALLED)  ## run k2's tests, on Python 3.9 in .venv-k2 (PYTHON39=/path/to/python3.9)
 	local/k2_environment.sh $(K2_VENV)

@@ -121,8 +121,7 @@ def extract(args: argparse.Namespace) -> None:
     settle(out, options, args.model)
 
     machine.set_up("fp32")  # the recurrence, always: --precision is the encoder's, by autocast
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else "cpu"
-    representation.model.to(device)
+    representation.model.to(own_device())
     parts = [[segments[i] for i in part] for part in np.array_split(np.arange(len(segments)), args.nj)]
     suffixes = [f".{job}" if args.nj > 1 else "" for job in range(1, args.nj + 1)]
     part, suffix = parts[args.job - 1], suffixes[args.job - 1]
@@ -148,6 +147,13 @@ def extract(args: argparse.Namespace) -> None:
             f"The others are written. Mend these and run the same command again, or accept it: "
             f"--max-dropped {len(dropped)}"
         )
+
+
+def own_device() -> torch.device:
+    """torchrun's processes share out the GPUs of a machine, several to one where there are fewer; or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
 def settle(out: Path, options: Options, model: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cpc_speech.errors import UserError
-from cpc_speech.files import atomic_write, need_room
+from cpc_speech.errors import UserError, writing
+from cpc_speech.files import need_room
 from cpc_speech.loader import waveform
 from cpc_speech.packed import SAMPLE_RATE, PackedAudio
 from cpc_speech.representations import Representation
@@ -42,21 +45,24 @@ class Moments:
 class FeatureStore:
     """The frames of ``utterances`` in one memory-mapped file; those of utterance i are ``self.rows(i)``."""
 
-    def __init__(self, path: Path, utterances: Sequence[str], frames: np.ndarray, dim: int) -> None:
-        self.path, self.utterances, self.dim = path, list(utterances), dim
+    def __init__(self, file: Path | IO[bytes], utterances: Sequence[str], frames: np.ndarray, dim: int) -> None:
+        self.utterances, self.dim = list(utterances), dim
         self._ends = np.cumsum(frames)
-        self._matrix = np.memmap(path, np.float16, "r", shape=(int(self._ends[-1]), dim))
+        self._matrix = np.memmap(file, np.float16, "r", shape=(int(self._ends[-1]), dim))
         self.mean, self.std = np.zeros(dim, np.float32), np.ones(dim, np.float32)
 
     @classmethod
-    def extract(cls, path: Path, audio: PackedAudio, representation: Representation) -> FeatureStore:
-        """Compute the frames of all utterances of ``audio``, and write them to ``path``."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def extract(cls, folder: Path, audio: PackedAudio, representation: Representation) -> FeatureStore:
+        """Compute the frames of all of ``audio``, similar lengths together, and write them to the disk of ``folder``.
+
+        Their file has no name there: of 100 hours it is 18 GB, which are free again however this process ends.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
         frames = audio.num_samples // representation.hop
         starts = np.cumsum(frames) - frames
         row = 2 * representation.dim  # bytes
-        need_room(path.parent, int(frames.sum()) * row)
-        with atomic_write(path, "wb") as file:
+        need_room(folder, int(frames.sum()) * row)
+        with writing(folder), TemporaryFile(dir=folder) as file:
             progress = tqdm(total=len(audio), unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
             with progress:
                 for i, exact in represented(audio, audio.num_samples, representation):
@@ -69,7 +75,9 @@ class FeatureStore:
                     file.seek(int(starts[i]) * row)  # not through a memory map, where a full disk is a bus error
                     file.write(rows.cpu().numpy().tobytes())
                     progress.update()
-        return cls(path, audio.utterances, frames, representation.dim)
+            file.flush()
+            os.fsync(file.fileno())  # some file systems tell only now that they are full
+            return cls(file, audio.utterances, frames, representation.dim)
 
     def rows(self, i: int) -> slice:
         """Where utterance i's frames stand."""

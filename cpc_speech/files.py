@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -32,6 +33,13 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_strays(path: str | Path) -> None:
+    """Remove what killed runs have left of ``path``, which nobody else may be writing, under temporary names."""
+    path = Path(path)
+    for stray in path.parent.glob(f"{glob.escape(path.name)}.tmp.*"):
+        stray.unlink(missing_ok=True)
 
 
 def need_room(folder: str | Path, size: int) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from cpc_speech import environment
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError
-from cpc_speech.files import atomic_write
+from cpc_speech.files import atomic_write, remove_strays
 
 
 def _import_kaldi_io() -> ModuleType:
@@ -176,6 +176,7 @@ def _write_all(
     ark = Path(ark).resolve()
     lines: list[str] = []
     previous = ""
+    remove_strays(ark)  # of features tens of gigabytes
     with atomic_write(ark, "wb") as file:
         for utterance, array in items:
             if array.dtype != dtype or array.ndim != ndim:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 import time
 
 import torch
+
+log = logging.getLogger(__name__)
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
 
@@ -14,6 +17,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
 def set_up(precision: str) -> None:
     """Call this before training or extraction in ``precision``, fp32 or bf16."""
     set_matmul_precision(precision)
+    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):  # by emulation
+        log.warning("this GPU has no bf16 and emulates it, slowly; precision=fp32, another experiment, suits it better")
     keep_freed_memory()
 
 
@@ -23,6 +28,7 @@ def set_matmul_precision(precision: str) -> None:
     torch.backends.mkldnn.matmul.fp32_precision = "bf16" if fast else "ieee"  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = "tf32" if fast else "ieee"
     torch.backends.cudnn.rnn.fp32_precision = "tf32" if fast else "ieee"  # type: ignore[attr-defined]
+    torch.backends.cudnn.conv.fp32_precision = "tf32" if fast else "ieee"  # type: ignore[attr-defined]
 
 
 def keep_freed_memory() -> None:

@@ -190,6 +190,7 @@ def section(found: list[Ordering]) -> Iterable[str]:
             f"| {one.verdict} |"
         )
     yield ""
+    yield from _summary(found)
     yield (
         "Differences of accuracy between models that are alike in all else, with 95 % intervals. With one seed it is a "
         "paired bootstrap over the test utterances: it speaks of these two models, and another seed may say otherwise. "
@@ -199,6 +200,24 @@ def section(found: list[Ordering]) -> Iterable[str]:
         "is compared with each. The verdict follows from the interval alone, each claim for itself: above 0 *as in the "
         "paper*, below 0 *not at this scale: reversed*, else *undecided*; *one seed* is of one pair of models alone."
     )
+    yield ""
+
+
+def _summary(found: list[Ordering]) -> Iterable[str]:
+    """How many claims hold, and by name those that do not."""
+    by_verdict: dict[str, list[Ordering]] = {}
+    for one in found:
+        if one.pairs:
+            by_verdict.setdefault(one.verdict.removesuffix(" (one seed)"), []).append(one)
+    measured = sum(map(len, by_verdict.values()))
+    if not measured:
+        return
+    shown = len(by_verdict.pop("as in the paper", []))
+    said = [f"Of {measured} orderings measured here, {shown} are as in the paper"]
+    for verdict, others in sorted(by_verdict.items()):
+        names = (f"{one.better} above {one.worse} ({one.task}, {show_difference(*one.difference)})" for one in others)
+        said.append(f"{verdict.removeprefix('not at this scale: ')}: {', and '.join(names)}")
+    yield "; ".join(said) + "."
     yield ""
 
 

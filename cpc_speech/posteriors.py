@@ -26,7 +26,7 @@ from cpc_speech.classifier import LinearClassifier, load_classifier
 from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import in_order
-from cpc_speech.files import atomic_write
+from cpc_speech.files import atomic_write, need_room
 from cpc_speech.kaldi import write_float_matrices
 from cpc_speech.machine import set_up
 from cpc_speech.packed import PackedAudio
@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     name = args.representation or ("supervised" if _supervised(args.exp).exists() else "c")
     audio = PackedAudio(args.data)
     representation, classifier = load(name, args.exp)
+    args.to.mkdir(parents=True, exist_ok=True)
+    need_room(args.to, int((audio.num_samples // representation.hop).sum()) * len(classifier.bias) * 4)
     scores = score_utterances(audio, representation, classifier)
     count = write_float_matrices(args.to / "posteriors.ark", args.to / "posteriors.scp", scores)
     with atomic_write(args.to / "posteriors.json") as file:

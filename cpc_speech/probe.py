@@ -89,32 +89,29 @@ def main(argv: list[str] | None = None) -> None:
     audio, splits = load_splits(args.data)
     tasks = [load_task(name, args.data, audio, splits, args.labels) for name in args.task or ("phone", "speaker")]
     name = args.representation + ("" if args.probe_context == "utterance" else ".window")
-    store = FeatureStore.extract(args.exp / "features" / f"{name}.f16", audio, representation)
-    try:
-        store.standardise(splits["train"])
-        set_matmul_precision("fp32")  # every row's classifier, whatever its network ran in
-        for task, shift, kind in product(tasks, args.label_shift or [0], args.probe):
-            made_by = labels_by(args.labels or args.data) if task.name == "phone" else None
-            moved = task.shifted(shift) if shift else task
-            results = args.exp / "probes" / f"{name}.{task.name}.{kind}.json"
-            if about_labels:
-                whose = re.sub(r"[^\w-]+", "_", str(made_by))
-                results = args.exp / "probes" / "labels" / f"{name}.{whose}.{shift:+d}.json"
-            score, chosen, fitted = probe_seeds(store, moved, list(dict.fromkeys(args.seed)), kind)
-            log.info("%s: %.2f %% of test frames", results.stem, score.accuracy)
-            if isinstance(chosen, nn.Linear) and not about_labels:
-                save_classifier(results.with_suffix(".pt"), chosen, task, store.mean, store.std)
-            save_score(
-                results,
-                score,
-                {
-                    "row": args.representation, "task": task.name, "probe": kind, "classes": task.classes,
-                    "probe_context": args.probe_context, "majority": moved.majority(), "labels": made_by,
-                    "label_shift": shift, **facts, **fitted, **provenance(),
-                },
-            )  # fmt: skip
-    finally:
-        store.path.unlink()
+    store = FeatureStore.extract(args.exp, audio, representation)
+    store.standardise(splits["train"])
+    set_matmul_precision("fp32")  # every row's classifier, whatever its network ran in
+    for task, shift, kind in product(tasks, args.label_shift or [0], args.probe):
+        made_by = labels_by(args.labels or args.data) if task.name == "phone" else None
+        moved = task.shifted(shift) if shift else task
+        results = args.exp / "probes" / f"{name}.{task.name}.{kind}.json"
+        if about_labels:
+            whose = re.sub(r"[^\w-]+", "_", str(made_by))
+            results = args.exp / "probes" / "labels" / f"{name}.{whose}.{shift:+d}.json"
+        score, chosen, fitted = probe_seeds(store, moved, list(dict.fromkeys(args.seed)), kind)
+        log.info("%s: %.2f %% of test frames", results.stem, score.accuracy)
+        if isinstance(chosen, nn.Linear) and not about_labels:
+            save_classifier(results.with_suffix(".pt"), chosen, task, store.mean, store.std)
+        save_score(
+            results,
+            score,
+            {
+                "row": args.representation, "task": task.name, "probe": kind, "classes": task.classes,
+                "probe_context": args.probe_context, "majority": moved.majority(), "labels": made_by,
+                "label_shift": shift, **facts, **fitted, **provenance(),
+            },
+        )  # fmt: skip
 
 
 def make_representation(

@@ -201,9 +201,10 @@ def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, win
     first = [w.start // HOP for w in aligned]
     target = np.stack([task.targets[w.utterance][t : t + config.frames] for w, t in zip(aligned, first)])
     samples = torch.from_numpy(load_windows(audio, aligned, config.window_samples))
+    classes = torch.from_numpy(target).to(device).flatten()  # before the network: a GPU ends all its work for a copy
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         logits = model(waveform(samples, device))
-    return F.cross_entropy(logits.flatten(0, 1), torch.from_numpy(target).to(device).flatten(), ignore_index=-1)
+    return F.cross_entropy(logits.flatten(0, 1), classes, ignore_index=-1)
 
 
 @torch.no_grad()

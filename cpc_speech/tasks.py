@@ -33,14 +33,20 @@ class Task:
 
     def majority(self) -> float:
         """Accuracy on test, in per cent, of always saying train's most frequent class."""
-        test = np.concatenate([self.targets[i] for i in self.splits["test"]])
-        return 100 * float((test == self.shares().argmax()).sum() / (test >= 0).sum())
+        counts = self._counts("test")
+        return 100 * float(counts[self.shares().argmax()] / counts.sum())
 
     def shares(self) -> np.ndarray:
         """Each class's share of train's labelled frames: (classes,) float64, 0 for a class that does not occur."""
-        train = np.concatenate([self.targets[i] for i in self.splits["train"]])
-        counts = np.bincount(train[train >= 0], minlength=self.classes)
+        counts = self._counts("train")
         return counts / max(1, counts.sum())
+
+    def _counts(self, split: str) -> np.ndarray:
+        """Labelled frames of each class in a split: (classes,) int64."""
+        counts = np.zeros(self.classes, np.int64)
+        for i in self.splits[split]:  # one by one: all of them may be gigabytes
+            counts += np.bincount(self.targets[i] + 1, minlength=self.classes + 1)[1:]
+        return counts
 
     def shifted(self, frames: int) -> Task:
         """The same task with every label moved later: the class of frame t is that which frame t − ``frames`` had.
@@ -101,7 +107,8 @@ def load_task(
             f"{data}/splits: no training utterance of speaker {', '.join(unknown[:5])}; "
             "split by utterance within each speaker (stage 3)"
         )
-    targets = [np.full(count, number[speaker]) for speaker, count in zip(audio.speakers, frames)]
+    # Every frame of an utterance is one number, held once.
+    targets = [np.broadcast_to(np.int64(number[speaker]), count) for speaker, count in zip(audio.speakers, frames)]
     return Task(name, len(speakers), targets, splits)
 
 

@@ -175,10 +175,10 @@ def _training_windows(config: Config, data: Path) -> tuple[PackedAudio, WindowSa
 def _announce(config: Config, exp: Path, audio: PackedAudio, sampler: WindowSampler, processes: Processes) -> None:
     heard, corpus = cost.update_seconds(config), audio.num_samples.sum() / SAMPLE_RATE
     log.info(
-        "%s: %d updates of %d × %d windows, %.1f s or %.5f h of audio each, shared out to %d process(es); N = %d, "
-        "chance loss %.3f; %d utterances, %.2f h, heard %.1f times",
+        "%s: %d updates of %d × %d windows, %.1f s or %.5f h of audio each, shared out to %d process(es) on %s; "
+        "N = %d, chance loss %.3f; %d utterances, %.2f h, heard %.1f times",
         exp, config.updates, config.minibatches, config.windows, heard, heard / 3600, processes.count,
-        config.num_candidates, math.log(config.num_candidates), len(audio), corpus / 3600,
+        processes.device.type, config.num_candidates, math.log(config.num_candidates), len(audio), corpus / 3600,
         config.updates * heard / corpus,
     )  # fmt: skip
     if sampler.too_short:

@@ -95,20 +95,21 @@ def choose(task: Task, speakers: Sequence[str], number: int, frames: int, seed: 
     Raises:
         UserError: nobody has so many.
     """
-    labelled: dict[str, list[Frame]] = {}
+    utterances: dict[str, list[int]] = {}
     for i in task.splits["test"]:
-        labelled.setdefault(speakers[i], []).extend(Frame(i, t) for t in np.flatnonzero(task.targets[i] >= 0).tolist())
-    enough = [speaker for speaker in sorted(labelled) if len(labelled[speaker]) >= frames]
+        utterances.setdefault(speakers[i], []).append(i)
+    labelled = {name: sum(int((task.targets[i] >= 0).sum()) for i in own) for name, own in utterances.items()}
+    enough = [speaker for speaker in sorted(labelled) if labelled[speaker] >= frames]
     if not enough:
-        most = max(map(len, labelled.values()))
+        most = max(labelled.values())
         raise UserError(f"no test speaker has {frames} labelled frames, the most are {most}; ask for fewer: --frames")
     if len(enough) < number:
         log.warning("of the %d speakers wanted, the %d with %d labelled frames are shown", number, len(enough), frames)
     rng = np.random.default_rng(seed)
     chosen: list[Frame] = []
-    for speaker in enough[:number]:
-        rows = np.sort(rng.choice(len(labelled[speaker]), frames, replace=False))
-        chosen += [labelled[speaker][row] for row in rows]
+    for speaker in enough[:number]:  # whose frames alone are listed: a corpus has millions
+        own = [Frame(i, t) for i in utterances[speaker] for t in np.flatnonzero(task.targets[i] >= 0).tolist()]
+        chosen += [own[row] for row in np.sort(rng.choice(len(own), frames, replace=False))]
     return chosen
 
 

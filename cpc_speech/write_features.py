@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cpc_speech.errors import run
 from cpc_speech.features import in_order
+from cpc_speech.files import need_room
 from cpc_speech.kaldi import write_float_matrices
 from cpc_speech.packed import PackedAudio
 from cpc_speech.probe import make_representation
@@ -32,6 +33,8 @@ def main(argv: list[str] | None = None) -> None:
 
     audio = PackedAudio(args.data)
     representation, _ = make_representation(args.representation, Path(), args.config, "utterance")
+    args.to.mkdir(parents=True, exist_ok=True)
+    need_room(args.to, int((audio.num_samples // representation.hop).sum()) * representation.dim * 4)
     matrices = ((utterance, frames.cpu().numpy()) for utterance, frames in in_order(audio, representation))
     count = write_float_matrices(args.to / "feats.ark", args.to / "feats.scp", matrices)
     log.info("%s of %d utterances in %s", representation.name, count, args.to / "feats.scp")

@@ -28,6 +28,7 @@ import argparse
 import importlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ import numpy as np
 
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError, run
-from cpc_speech.files import atomic_write
+from cpc_speech.files import atomic_write, remove_strays
 from cpc_speech.packed import PackedAudio
 from cpc_speech.pronunciations import CMUDICT
 from data_prep.alignment import Job, add_seconds
@@ -66,6 +67,11 @@ def outliers(scores: Mapping[str, float]) -> dict[str, str]:
     }
 
 
+def words_of(text: str) -> list[str]:
+    """Its words, each of them one object however often it is said: every process is given all that is said."""
+    return [sys.intern(word) for word in text.split()]
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="data_prep.align", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -90,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     data_dir, to = options.data_dir, options.to or options.data_dir
     audio = PackedAudio(data_dir)
     texts = read_table(data_dir / "text")
-    transcripts = {place: texts.get(utterance, "").split() for place, utterance in enumerate(audio.utterances)}
+    transcripts = {place: words_of(texts.get(utterance, "")) for place, utterance in enumerate(audio.utterances)}
     words = count_words(transcripts.values())
     lexicon = build_lexicon(words, options.lexicon, options.oov)
     spoken = {place: words for place, words in transcripts.items() if words}
@@ -98,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     dropped = {audio.utterances[place]: "no words in text" for place in transcripts if place not in spoken}
     scores: dict[str, float] = {}
     ctm, start = to / "phones.ctm.new", time.monotonic()
+    remove_strays(ctm)
     try:
         try:
             with atomic_write(ctm) as file:

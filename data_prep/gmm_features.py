@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cpc_speech.errors import require
-from cpc_speech.files import atomic_write
+from cpc_speech.files import atomic_write, remove_strays
 from cpc_speech.packed import PackedAudio
 from cpc_speech.phones import HOP, SAMPLE_RATE
 
@@ -49,6 +49,7 @@ def mfcc(audio: np.ndarray) -> np.ndarray:
 def write_features(work: Path, audio: PackedAudio, mfccs: Iterable[np.ndarray]) -> None:
     """Stream every utterance's MFCCs, in the packed audio's order, to WORK/mfcc.f32, then WORK/cmvn.npy."""
     sums = np.zeros((len(audio.speaker_names), 3, CEPSTRA))  # frames, sum, sum of squares
+    remove_strays(work / MFCC_FILE)
     with atomic_write(work / MFCC_FILE, "wb") as file:
         for speaker, cepstra in zip(audio.speaker_index, mfccs, strict=True):
             file.write(cepstra.tobytes())

@@ -1,6 +1,7 @@
 """Splits by utterance within each speaker: splits/{train,dev,test}.list and how they were made, splits.json.
 
     python -m data_prep.splits DATA_DIR [--published DIR | --all-train] [--seed 0]
+    python -m data_prep.splits --published DIR      # only checks that these are the published lists
 
 - Own (the default): of each speaker's utterances a fifth is test, and of the rest a tenth is dev.
 - ``--published DIR``: CPC's lists for train-clean-100, train_split.txt and test_split.txt as its authors gave
@@ -69,8 +70,8 @@ def own_splits(speakers: Mapping[str, str], seed: int) -> Splits:
     return with_dev(speakers.keys() - test, test, speakers, seed)
 
 
-def published_splits(folder: Path, speakers: Mapping[str, str], seed: int) -> tuple[Splits, dict[str, Any]]:
-    """The published lists as far as the corpus has them, and what differs."""
+def read_published(folder: Path) -> tuple[list[str], list[str]]:
+    """The ids of train and of test. Raises UserError where a file is another one than the authors'."""
     for name, expected in PUBLISHED.items():
         if not (folder / name).is_file():
             raise UserError(f"{folder / name}: no such file; --published wants {' and '.join(PUBLISHED)}")
@@ -80,6 +81,12 @@ def published_splits(folder: Path, speakers: Mapping[str, str], seed: int) -> tu
                 "the file from the authors' archive as it is, or leave --published out for an own split"
             )
     train, test = ((folder / name).read_text(encoding="utf-8").split() for name in PUBLISHED)
+    return train, test
+
+
+def published_splits(folder: Path, speakers: Mapping[str, str], seed: int) -> tuple[Splits, dict[str, Any]]:
+    """The published lists as far as the corpus has them, and what differs."""
+    train, test = read_published(folder)
     splits = with_dev(
         (key for key in train if key in speakers), (key for key in test if key in speakers), speakers, seed
     )
@@ -110,12 +117,17 @@ def write_splits(data_dir: Path, splits: Splits, facts: Mapping[str, Any], speak
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("data_dir", type=Path, nargs="?")
     parser.add_argument("--seed", type=int, default=0)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--published", type=Path, metavar="DIR", help="folder with " + " and ".join(PUBLISHED))
     source.add_argument("--all-train", action="store_true", help="no test split, for unlabelled audio")
     args = parser.parse_args(argv)
+    if args.data_dir is None:
+        if not args.published:
+            parser.error("DATA_DIR is missing; only --published can do without")
+        read_published(args.published)
+        return
 
     speakers = read_table(args.data_dir / "utt2spk")
     facts: dict[str, Any] = {"source": "own", "seed": args.seed, "unlisted": []}

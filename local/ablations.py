@@ -6,7 +6,7 @@ r"""Train and probe what is missing of Table 2: each row of it is a configuratio
 A row is a file <row>.yaml of the first folder of --conf that has it, and holds what differs from --base. Its
 experiment is exp/ablations/<row>.seed<S>, a link to exp/<row> where stage 4 has trained the very same model to the end
 (every value in config.yaml is the same, and train.json is there). What is printed is kept in exp/ablations/log/. With
---gpus N, N are run at a time, each on a GPU of its own.
+--gpus N, N are run at a time, each on a GPU of its own; on a machine without GPUs, N on the CPU.
 
 A failure does not stop the others; it is reported at the end. The same command goes on after ctrl-C, SIGTERM, a kill
 or a failure: training resumes, and a probe counts if it is newer than the training, the labels and the splits, and was
@@ -144,15 +144,22 @@ def read_seeds(text: str) -> list[int]:
 
 def gpus(count: int, visible: str | None) -> list[dict[str, str]]:
     """The environment of each of the runs that go on at one time: one GPU each, of those that ``visible`` grants.
+    Without any GPU, as many go on at a time on the CPU.
 
     Raises:
-        UserError: fewer are granted.
+        UserError: fewer are granted, or there.
     """
     if not count:
         return [{}]
+    if visible == "":  # they are hidden
+        return [{}] * count
     numbers = visible.split(",") if visible else [str(i) for i in range(count)]
     if len(numbers) < count:
         raise UserError(f"--gpus {count}: CUDA_VISIBLE_DEVICES={visible} grants {len(numbers)}; ask for as many")
+    import torch  # which takes seconds
+
+    if 0 < (there := torch.cuda.device_count()) < count:  # on one that is not there, a run would use the CPU
+        raise UserError(f"--gpus {count}: this machine has {there}; ask for as many")
     return [{"CUDA_VISIBLE_DEVICES": number} for number in numbers[:count]]
 
 

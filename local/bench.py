@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     measured: dict[str, list[dict[str, float]]] = {part: [] for part in PARTS}
     with tempfile.TemporaryDirectory() as folder:
         make_corpora(Path(folder), args.corpus)
-        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}  # of the CPU
         for part in tqdm([*PARTS] * args.repeats, desc="bench", unit="part"):
             command = [sys.executable, str(ROOT / "local/bench_part.py"), part, folder]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,11 +13,18 @@ import numpy as np
 import pytest
 import torch
 
+if "TEST_ON_GPU" not in os.environ:  # before CUDA is initialised: on GPUs, no two runs are equal bit for bit
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 collect_ignore = ["with_k2"]  # its environment is another: make test-k2
 MakeData = Callable[..., Path]
 PRECISIONS: list[tuple[Any, str]] = [
     (product, product.fp32_precision)
-    for product in (torch.backends.mkldnn.matmul, torch.backends.cuda.matmul, torch.backends.cudnn.rnn)  # type: ignore[attr-defined]
+    for product in (
+        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul,
+        torch.backends.cudnn.rnn,  # type: ignore[attr-defined]
+        torch.backends.cudnn.conv,  # type: ignore[attr-defined]
+    )
 ]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from cpc_speech.config import Config, load_config
 from cpc_speech.errors import UserError
@@ -282,12 +283,21 @@ def test_as_many_at_a_time_as_there_are_gpus(driver: Driver) -> None:
     assert {call[-2:] for call in calls} == {" 4", " 7"}
 
 
-def test_gpus(script: ModuleType) -> None:
+def test_gpus(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert script.gpus(0, None) == script.gpus(0, "3") == [{}]  # as it is
     assert script.gpus(2, None) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
     assert script.gpus(2, "GPU-a,GPU-b,GPU-c") == [{"CUDA_VISIBLE_DEVICES": f"GPU-{x}"} for x in "ab"]
     with pytest.raises(UserError, match="--gpus 3: CUDA_VISIBLE_DEVICES=4,7 grants 2"):
         script.gpus(3, "4,7")
+    with pytest.raises(UserError, match="--gpus 4: this machine has 3"):
+        script.gpus(4, None)
+    assert script.gpus(2, "") == [{}, {}]  # hidden
+
+
+def test_without_gpus_as_many_at_a_time_on_the_cpu(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert len(script.gpus(4, None)) == 4
 
 
 Call = Callable[[ModuleType, Driver], object]

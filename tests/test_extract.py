@@ -25,6 +25,7 @@ from extraction import (  # noqa: F401
 from cpc_speech.checkpoint import build_model
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError
+from cpc_speech.extract import own_device
 from cpc_speech.kaldi import read_float_matrices
 
 kaldiio = pytest.importorskip("kaldiio")
@@ -187,6 +188,16 @@ def test_torchruns_processes_are_the_parts(
         run(exp, data, out)
     assert {path.name for path in out.glob("*.ark")} == {"feats.1.ark", "feats.2.ark"}
     assert_frames(dict(read_float_matrices(out / "feats.scp")))
+
+
+@pytest.mark.parametrize("gpus, devices", [(0, ["cpu"] * 3), (1, ["cuda:0"] * 3), (2, ["cuda:0", "cuda:1", "cuda:0"])])
+def test_torchruns_processes_share_out_the_gpus(gpus: int, devices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert str(own_device()) == devices[0]  # alone
+    for rank, device in enumerate(devices):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert str(own_device()) == device
 
 
 def test_a_rank_alone_is_no_torchruns(exp: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

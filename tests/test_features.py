@@ -44,21 +44,34 @@ def frames_of(data: Path) -> list[np.ndarray]:
 
 @pytest.fixture
 def store(data: Path, tmp_path: Path) -> FeatureStore:
-    return FeatureStore.extract(tmp_path / "exp" / "marks.f16", PackedAudio(data), Marks())
+    return FeatureStore.extract(tmp_path / "exp", PackedAudio(data), Marks())
 
 
 def test_frames_stand_where_their_utterance_is(store: FeatureStore, data: Path) -> None:
     expected = frames_of(data)
-    assert store.path.stat().st_size == sum(len(x) for x in expected) * DIM * 2
     assert len(store.utterances) == len(expected) == 36
     for i, frames in enumerate(expected):
         np.testing.assert_array_equal(store[i].numpy(), frames.astype(np.float32))
         assert store.rows(i).stop - store.rows(i).start == len(frames)
 
 
+def test_a_kill_would_leave_no_file(store: FeatureStore, data: Path, tmp_path: Path) -> None:
+    """Neither while frames are computed nor while they are read."""
+    assert not list((tmp_path / "exp").iterdir())
+    seen: list[list[Path]] = []
+
+    class Watched(Marks):
+        def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+            seen.append(list((tmp_path / "exp").iterdir()))
+            return super().__call__(waveforms)
+
+    FeatureStore.extract(tmp_path / "exp", PackedAudio(data), Watched())
+    assert seen and not any(seen)
+
+
 def test_order_of_the_audio_is_kept(data: Path, tmp_path: Path) -> None:
     audio = PackedAudio(data, ["eve-003", "ann-001"])
-    store = FeatureStore.extract(tmp_path / "x.f16", audio, Marks())
+    store = FeatureStore.extract(tmp_path, audio, Marks())
     expected = dict(zip(PackedAudio(data).utterances, frames_of(data), strict=True))
     for i, utterance in enumerate(["eve-003", "ann-001"]):
         np.testing.assert_array_equal(store[i].numpy(), expected[utterance].astype(np.float32))
@@ -125,7 +138,7 @@ def test_wrong_frames_name_the_utterance_and_leave_no_file(data: Path, tmp_path:
     lengths = (audio.num_samples // 160).tolist()
     unique = next(i for i, n in enumerate(lengths) if lengths.count(n) == 1)
     with pytest.raises(UserError, match=audio.utterances[unique]):
-        FeatureStore.extract(tmp_path / "exp" / "x.f16", audio, Wrong(lengths[unique], change))
+        FeatureStore.extract(tmp_path / "exp", audio, Wrong(lengths[unique], change))
     assert list((tmp_path / "exp").iterdir()) == []
 
 
@@ -141,12 +154,12 @@ def test_batches_hold_every_utterance_once_within_their_bound(monkeypatch: pytes
     assert list(batches_by_length(np.array([], int))) == []
 
 
-def test_a_full_disk_is_an_error_that_names_the_file(data: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_that_names_the_folder(data: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands in for it. Through a memory map it would be a bus error."""
-    path = tmp_path / "exp" / "x.f16"
-    with pytest.raises(OSError, match=f"File too large: '{path}'"), file_size_limit(20_000):
-        FeatureStore.extract(path, PackedAudio(data), Marks())
-    assert not list(path.parent.iterdir())
+    folder = tmp_path / "exp"
+    with pytest.raises(OSError, match=f"File too large: '{folder}'"), file_size_limit(20_000):
+        FeatureStore.extract(folder, PackedAudio(data), Marks())
+    assert not list(folder.iterdir())
 
 
 def test_too_little_room_is_told_first(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +168,7 @@ def test_too_little_room_is_told_first(data: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Marks, "__call__", lambda *_: pytest.fail("computed for nothing"))
     due = sum(len(frames) for frames in frames_of(data)) * DIM * 2
     with pytest.raises(UserError, match=f"exp: {due:,} bytes are to be written, 1,000 are free"):
-        FeatureStore.extract(tmp_path / "exp" / "x.f16", PackedAudio(data), Marks())
+        FeatureStore.extract(tmp_path / "exp", PackedAudio(data), Marks())
 
 
 @contextmanager

@@ -48,6 +48,13 @@ def test_round_trip_gives_writable_copies_in_the_order_asked(tmp_path, vectors, 
         assert vector.dtype == np.int32 and vector.flags.writeable and np.array_equal(vector, vectors[name])
 
 
+def test_what_a_killed_writer_left_goes(tmp_path, vectors):
+    for name in ("[a].ark.tmp.7", "[a].ark.tmp.4194304", "a.ark.tmp.7", "b[a].ark.tmp.7"):
+        (tmp_path / name).write_bytes(bytes(100))
+    write_int_vectors(tmp_path / "[a].ark", tmp_path / "[a].scp", vectors.items())
+    assert {path.name for path in tmp_path.iterdir()} == {"[a].ark", "[a].scp", "a.ark.tmp.7", "b[a].ark.tmp.7"}
+
+
 def test_ids_out_of_order_leave_nothing_behind(tmp_path):
     one = np.ones(1, dtype=np.int32)
     for ids in (["b", "a"], ["a", "a"]):

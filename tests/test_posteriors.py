@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from cpc_speech import checkpoint, posteriors, probe, supervised
+from cpc_speech import checkpoint, posteriors, probe, supervised, write_features
 from cpc_speech.classifier import PRIOR_FLOOR, load_classifier, save_classifier
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
+from cpc_speech.representations import MFCC
 from cpc_speech.tasks import Task
 
 MakeData = Callable[..., Path]
@@ -125,6 +127,19 @@ def test_shorter_than_a_frame(make_data: MakeData, tmp_path: Path) -> None:
     probe.main(["--data", str(data), "--exp", str(exp), "--task", "phone", "--representation", "mfcc39"])
     scores = score(data, exp, tmp_path / "to", "--representation", "mfcc39")
     assert scores["ann-011"].shape == (0, 41) and scores["ann-000"].shape == (100, 41)
+
+
+def test_too_little_room_is_told_first(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of scores, and of the features that stage 8 writes."""
+    probe.main(["--data", str(data), "--exp", str(tmp_path), "--representation", "mfcc"])
+    frames = sum(int(line.split()[1]) // 160 for line in (data / "utt2num_samples").read_text().splitlines())
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(MFCC, "__call__", lambda *_: pytest.fail("computed for nothing"))
+    with pytest.raises(UserError, match=f"scores: {frames * 41 * 4:,} bytes are to be written, 1,000 are free"):
+        score(data, tmp_path, tmp_path / "scores", "--representation", "mfcc")
+    with pytest.raises(UserError, match=f"feats: {frames * 13 * 4:,} bytes are to be written, 1,000 are free"):
+        write_features.main(["--data", str(data), "--representation", "mfcc", "--to", str(tmp_path / "feats")])
 
 
 def test_what_is_missing_is_said(data: Path, tmp_path: Path) -> None:

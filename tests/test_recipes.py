@@ -217,10 +217,25 @@ def test_a_failed_rerun_is_not_taken_for_done(recipe: Recipe) -> None:
     assert "needs .done.1" in recipe("--stage", "2").stderr
 
 
-def test_bars_leave_their_last_state_in_the_log(recipe: Recipe) -> None:
+def test_off_a_terminal_bars_are_lines_whose_last_one_the_log_keeps(recipe: Recipe) -> None:
     recipe.set_stage_1(BAR)
     result = recipe("--stop-stage", "1")
-    assert result.stdout.endswith("\n99%\ndone\n")
+    assert result.stdout.endswith("\n 1%\n50%\n99%\ndone\n")
+    assert (recipe.folder / "exp" / "log" / "stage1.log").read_text().endswith("\n99%\ndone\n")
+
+
+def test_off_a_terminal_bars_are_lines_as_they_go_and_the_log_keeps_the_last(recipe: Recipe) -> None:
+    wait = "until [ -e seen ]; do sleep 0.05; done"
+    recipe.set_stage_1(rf"printf '\r 1%%\r50%%'; {wait}; printf '\r99%%\ndone\r\n'; touch a")
+    shown, deadline = recipe.folder / "shown", time.monotonic() + 20
+    with open(shown, "wb") as file:
+        process = recipe.start(wait_for="shown", stdout=file)
+    while b"\n 1%\n" not in shown.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (recipe.folder / "seen").touch()
+    process.communicate(timeout=20)
+    assert b"\n 1%\n50%\n99%\ndone\n" in shown.read_bytes()
     assert (recipe.folder / "exp" / "log" / "stage1.log").read_text().endswith("\n99%\ndone\n")
 
 
@@ -300,6 +315,64 @@ def test_real_recipes(name: str, tmp_path: Path) -> None:
     assert run("--stage", "8", "--stop-stage", "8", "--work", "w", "--recognise", "").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--models", "mixed_speaker no_such"], "no_such.yaml; write it"),
+        (["--models", ""], "--models is empty"),
+        (["--aligner", "kaldi"], "--aligner kaldi: choose of: gmm pocketsphinx import posterior"),
+        (["--aligner", "import"], "import needs --labels"),
+        (["--aligner", "import", "--labels", "cpc 'no such.zip' --id-map m"], "no such.zip: no such file"),
+        (["--compare", "pocketsphinx posterior"], "posterior needs --posteriors-of"),
+        (["--compare", "posterior", "--posteriors-of", "x"], "needs exp/x/probes/c.phone.linear.pt, which stage 5"),
+        (["--oov", "sphinx"], "--oov sphinx: choose of: espeak spn"),
+        (["--pretrain-on", "test"], "--pretrain-on test: choose of: train all"),
+        (["--probe-seeds", "1 two"], '--probe-seeds is whole numbers, as "1 2 3", not "1 two"'),
+        (["--seeds", "-1"], "--seeds is whole numbers"),
+        (["--label-shifts", "0.5"], "--label-shifts is whole numbers"),
+        (["--probes", "linear svm"], "--probes svm: choose of: linear mlp"),
+        (["--layers", "c mfcc"], "--layers mfcc: choose of: c z"),
+        (["--ablations", "table_2 no_such"], "--ablations no_such: there is no no_such.yaml"),
+        (["--ablations", "table_2@1;2"], "--ablations steps_2@1;2: write seeds as steps_2@2,3"),
+        (["--steps-ahead-of", "steps_21"], "--steps-ahead-of steps_21: neither in exp/"),
+        (["--recognise", "fbank plp"], "--recognise plp: neither of --models (mixed_speaker) nor fbank"),
+        (["--recognisers", "gru"], "--recognisers gru: choose of: linear lstm"),
+    ],
+)
+def test_slips_are_told_before_the_first_stage(options: list[str], message: str, tmp_path: Path) -> None:
+    """Not after days, in the stage that would stumble over them."""
+    script = ROOT / "recipes" / "librispeech100" / "run.sh"
+    command = [str(script), "--work", str(tmp_path), "--corpus", str(tmp_path), *options]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and message in result.stderr, result.stderr
+    assert not result.stdout and not list(tmp_path.iterdir())
+
+
+def test_what_stages_before_it_would_not_need(tmp_path: Path) -> None:
+    """Signs, lists and seeds that are right; and of what is not to run, what another command has yet to make."""
+    script = ROOT / "recipes" / "librispeech100" / "run.sh"
+    options = ["--label-shifts", "-1 0 +1", "--probe-seeds", "1,2, 3", "--ablations", "table_2@1,2 steps_20@3"]
+    later = ["--aligner", "posterior", "--steps-ahead-of", "of_tomorrow"]
+    command = [str(script), "--work", "w", "--stage", "3", "--stop-stage", "6", *options, *later]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "stage 3 needs data/train_clean_100/.done.1, which stage 1 makes" in result.stderr
+
+
+def test_stage_0_checks_configurations_and_published_lists(tmp_path: Path) -> None:
+    script = ROOT / "recipes" / "librispeech100" / "run.sh"
+
+    def run(*options: str) -> str:
+        command = [str(script), "--work", str(tmp_path), "--stop-stage", "0", "--corpus", str(tmp_path), *options]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 1 and not (tmp_path / "data" / ".done.0").exists()
+        return result.stderr
+
+    assert "steps_20.yaml, over" in (said := run("--overrides", "window_samples=3200"))  # 20 frames
+    assert "steps: 20 does not fit a window of 20 frames" in said
+    (tmp_path / "train_split.txt").write_text("1-2-3\n")
+    assert "train_split.txt is not the published list" in run("--splits", str(tmp_path))
+
+
 def test_own_audio_needs_no_labels(tmp_path: Path) -> None:
     script = ROOT / "recipes" / "librispeech100" / "run.sh"
     for stage in ("2", "5", "6", "7", "9"):
@@ -309,6 +382,34 @@ def test_own_audio_needs_no_labels(tmp_path: Path) -> None:
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert "skipped, as the audio of --data has no labels" in result.stdout
+
+
+def test_of_a_corpus_only_the_subsets_that_are_used_count(tmp_path: Path) -> None:
+    """One that is added beside them changes nothing, and its files, hundreds of thousands, are not looked at."""
+    script, corpus = tmp_path / "run.sh", tmp_path / "the corpus" / "LibriSpeech"
+    script.write_text(
+        f'source "{ROOT}/recipes/shared/stages.sh"\n'
+        'reads_folder "$@"\nprintf "%s\\n" "${fingerprint[@]}" | cut -f 2\n'
+    )
+
+    def digest(*folder_and_names: str) -> str:
+        command = ["bash", str(script), *folder_and_names]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    def add(name: str, content: str = "") -> None:
+        (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+        (corpus / name).write_text(content)
+
+    add("clean/1/2/1-2-3.flac")
+    names = ("clean", "other")
+    before, everything = digest(str(corpus), *names), digest(str(corpus))
+    assert digest(str(corpus.parent), *names) == digest(str(corpus / "clean"), *names) == before != everything
+    add("500/1/2/1-2-4.flac")
+    assert digest(str(corpus), *names) == before and digest(str(corpus)) != everything
+    add("other/1/2/1-2-5.flac")
+    assert digest(str(corpus), *names) not in (before, digest(str(corpus), "clean"))
+    add("clean/1/2/1-2-3.flac", "longer")
+    assert digest(str(corpus), "clean") != before
 
 
 def test_what_is_published_together_is_small(tmp_path: Path) -> None:

@@ -150,6 +150,26 @@ def test_precision_of_products() -> None:
     assert (a @ a == exact).all()
 
 
+def test_fp32_is_full_precision_on_gpus_too() -> None:
+    """cuDNN's convolutions and recurrences, unlike products, take tf32 unless they are told not to."""
+    on_gpus = [torch.backends.cuda.matmul, torch.backends.cudnn.rnn, torch.backends.cudnn.conv]  # type: ignore[attr-defined]
+    machine.set_up("bf16")
+    assert {kind.fp32_precision for kind in on_gpus} == {"tf32"}
+    machine.set_up("fp32")
+    assert {kind.fp32_precision for kind in on_gpus} == {"ieee"}
+
+
+@pytest.mark.parametrize("native, precision, warned", [(True, "bf16", 0), (False, "fp32", 0), (False, "bf16", 1)])
+def test_a_gpu_without_bf16_is_warned_of(
+    native: bool, precision: str, warned: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """torch says that such a GPU supports bf16, unless it is asked to leave emulation out."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated=True: native or emulated)
+    machine.set_up(precision)
+    assert caplog.text.count("no bf16") == warned
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
 def test_freed_memory_is_kept_for_the_next_block() -> None:
     """Else the kernel clears every page again: 64 MiB are 16,384 page faults of 4 KiB, every time."""

@@ -134,6 +134,16 @@ def test_published_lists_must_be_the_published_ones(tmp_path: Path, published: P
     assert not (data / "splits").exists()
 
 
+def test_published_lists_are_checked_without_a_corpus(tmp_path: Path, published: Path) -> None:
+    main(["--published", str(published)])
+    assert not list(tmp_path.rglob("*.list"))
+    (published / "test_split.txt").write_text("1-2-3")
+    with pytest.raises(UserError, match="is not the published list"):
+        main(["--published", str(published)])
+    with pytest.raises(SystemExit):
+        main(["--all-train"])
+
+
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs the published lists")
 def test_real_published_lists(tmp_path: Path) -> None:
     listed = {key: key.split("-")[0] for name in splits.PUBLISHED for key in (PUBLISHED / name).read_text().split()}

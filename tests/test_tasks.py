@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def test_majority_is_trains_most_frequent_class_on_test(data: Path) -> None:
 
 def rewrite(data: Path, split: str, ids: list[str]) -> None:
     (data / "splits" / f"{split}.list").write_text("".join(f"{u}\n" for u in sorted(ids)))
+
+
+def test_classes_are_counted_in_the_memory_of_an_utterance() -> None:
+    """Of train-clean-100 all targets together are 0.3 GB, and copies of them as much again."""
+    task = Task("phone", 41, [np.repeat([-1, 3, 5], [1000, 4000, 5000])] * 200, {"train": [*range(150)], "test": [170]})
+    tracemalloc.start()
+    assert task.majority() == pytest.approx(100 * 5000 / 9000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6  # an utterance has 80 kB, train 12 MB
 
 
 def test_an_utterance_in_two_lists_is_refused(data: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,18 @@ def test_fewer_speakers_than_wanted_are_all_shown(caplog: pytest.LogCaptureFixtu
 def test_nobody_has_enough() -> None:
     with pytest.raises(UserError, match="no test speaker has 41 labelled frames, the most are 40; .* --frames"):
         tsne.choose(task(), SPEAKERS, 10, 41, seed=0)
+
+
+def test_a_large_corpus_is_not_listed_frame_by_frame() -> None:
+    """An object a frame takes about 100 bytes: here 50 MB, of train-clean-100's 20 hours of test 0.7 GB."""
+    speakers = [f"{i // 10:02d}" for i in range(500)]
+    large = Task("phone", 41, [np.zeros(1000, np.int8)] * 500, {"test": list(range(500))})
+    tracemalloc.start()
+    chosen = tsne.choose(large, speakers, 2, 200, seed=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [speakers[i] for i, _ in chosen] == ["00"] * 200 + ["01"] * 200
+    assert peak < 5e6  # of two speakers, 20,000 frames
 
 
 @pytest.mark.parametrize("layer", ["c", "z"])

@@ -53,12 +53,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/../shared/pipeline.sh"
 
 set=train_clean_100
 
+# shellcheck disable=SC2046,SC2086,SC2206  # lists of words
 announce() {
-  local of=(--hours 100.6 --download 6.3)
-  [ -z "$corpus" ] || of=(--audio "$corpus")
+  local of=(--hours 100.6 --download 6.3) at_once=1
+  [ -z "$corpus" ] || of=(--audio "$corpus" --subset $subset)
   [ -z "$data" ] || of=(--audio "$data" --unlabelled)
-  # shellcheck disable=SC2046,SC2086  # lists of words
+  ((stop_stage < 6)) || [ -z "$ablations" ] || at_once=$ngpu
   run python "$root/local/estimate.py" "${of[@]}" --config "$recipe/conf/cpc.yaml" --models $(to_train) \
+    --layers $layers --probes-at-once "$at_once" --recognisers $(wc -w <<< "$recognisers") \
     --features $( ((stop_stage < 8)) || if [ -n "$data" ]; then echo "$models"; else recognised; fi) --set $overrides
 }
 

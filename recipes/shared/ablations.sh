@@ -50,10 +50,6 @@ ablation() {
 stage_6() {
   unlabelled && return
   local row number todo=()
-  for row in $(ablation_rows); do
-    [ -n "$(row_file "$row")" ] || die "--ablations $row: there is no $row.yaml in $recipe/conf or" \
-      "$shared/conf/ablations; write it, with what differs from cpc.yaml, or choose of what is there"
-  done
   while read -r row number; do
     ablation "$row" "$number"
     unfinished "exp/ablations/.done.6.$part" || continue

@@ -30,11 +30,9 @@ trained() {
   if has_word "$models" "$1" || [ -e "exp/$1/.done.4" ]; then
     folder=exp/$1
     need 4 "$folder"/{.done.4,train.json}
-  elif has_word "$(ablation_rows)" "$1"; then
+  else
     folder=exp/ablations/$row
     need 6 "exp/ablations/.done.6.$row" "$folder/train.json"
-  else
-    die "--steps-ahead-of $1: neither in exp/, where stage 4 keeps its models, nor one of --ablations"
   fi
 }
 

@@ -16,6 +16,7 @@ labels_by() {
         --representation "$(scored_layer)" --to exp/align/posterior
       run python -m data_prep.align "data/$set" data/lang --aligner posterior --posteriors exp/align/posterior \
         "${words[@]}" "${to[@]}"
+      rm -f exp/align/posterior/posteriors.{ark,scp}  # 6 GB of 100 hours, and computed again for other labels
       ;;
     *) run python -m data_prep.align "data/$set" data/lang --aligner "$1" "${words[@]}" "${to[@]}" ;;
   esac
@@ -26,19 +27,13 @@ needs_of() {
   local word
   case $1 in
     import)
-      [ -n "${labels-}" ] || die 'import needs --labels "FORMAT SOURCE"; see python -m data_prep.import_labels --help'
       uses labels
       while IFS= read -r word; do
         if [ -d "$word" ]; then reads_folder "$word"; elif [ -f "$word" ]; then reads "$word"; fi
       done < <(import_words)
       return
       ;;
-    posterior)
-      [ -n "${posteriors_of-}" ] \
-        || die 'posterior needs --posteriors-of, a model in exp/ that stage 5 has probed, or supervised_phone'
-      uses posteriors_of
-      [ -e "$(classifier)" ] || die "--posteriors-of $posteriors_of needs $(classifier), which stage 5 makes: run it first"
-      ;;
+    posterior) uses posteriors_of ;;
   esac
   uses lexicon oov
   case $(lexicon_file) in

@@ -16,14 +16,20 @@ quoted() { local words; printf -v words '%q ' "$@"; printf '%s' "${words% }"; }
 # Of a line that a progress bar drew over and over, keep its last state.
 settled() { sed -u 's/\r$//; s/.*\r//'; }
 
+# Every state of such a line as a line of its own.
+unrolled() { stdbuf -o0 tr '\r' '\n' | sed -u '/^ *$/d'; }
+
+# Off a terminal (nohup, Slurm) bars are drawn once a minute.
+[ -t 1 ] || export TQDM_MININTERVAL="${TQDM_MININTERVAL:-60}" TQDM_MAXINTERVAL="${TQDM_MAXINTERVAL:-60}"
+
 # keep_log FILE: copies standard input to FILE without the bars' redrawings, and to standard output: as it comes
-# on a terminal, where the bars move, plain elsewhere. It outlives ctrl-C, to show a command's last words.
+# on a terminal, where the bars move, line by line elsewhere. It outlives ctrl-C, to show a command's last words.
 keep_log() {
   trap '' INT TERM HUP
   if [ -t 1 ]; then
     { tee /dev/fd/3 | settled >> "$1"; } 3>&1
   else
-    settled | tee -a "$1"
+    { tee /dev/fd/3 | settled >> "$1"; } 3>&1 | unrolled
   fi
 }
 

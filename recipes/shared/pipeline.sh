@@ -13,6 +13,8 @@ source "$shared/ablations.sh"
 source "$shared/figures.sh"
 # shellcheck source=recogniser.sh
 source "$shared/recogniser.sh"
+# shellcheck source=check_options.sh
+source "$shared/check_options.sh"
 
 does[0]='check the dependencies, find or make the corpus' leaves[0]='corpus/'
 does[1]='data directory, packed audio, validation' leaves[1]='data/<set>/{wav.scp,utt2spk,...,audio.*}'
@@ -50,6 +52,12 @@ stage_0() {
   elif [ ! -e "$(lexicon_file)" ] && [ "$(lexicon_file)" != cmudict ]; then
     die "--lexicon $lexicon: no such file"
   fi
+  local word configs=()
+  for word in $models; do configs+=("$recipe/conf/$word.yaml"); done
+  [ -n "${data-}" ] || for word in $(ablation_rows); do configs+=("$(row_file "$word")"); done
+  # shellcheck disable=SC2086  # a list of words
+  run python "$root/local/check_configs.py" --base "$recipe/conf/cpc.yaml" --over "${configs[@]}" --set ${overrides-}
+  [ -z "${splits-}" ] || run python -m data_prep.splits --published "$splits"
   uses "${corpus_options[@]}"
   unfinished data/.done.0 || return 0
   announce
@@ -65,7 +73,8 @@ stage_0() {
 stage_1() {
   need 0 data/.done.0
   uses corpus data subset note
-  reads_folder "${data:-${corpus:-$default_corpus}}"
+  # shellcheck disable=SC2086  # a list of words
+  if [ -n "${data-}" ]; then reads_folder "$data"; else reads_folder "${corpus:-$default_corpus}" ${subset-}; fi
   unfinished "data/$set/.done.1" || return 0
   if [ -n "${data-}" ]; then
     run python -m data_prep.folder "$data" "data/$set" --note "$note"
@@ -126,10 +135,6 @@ pretrain_with() {
 
 # One model for each of --models; its configuration is conf/cpc.yaml and, over it, conf/<model>.yaml.
 stage_4() {
-  for part in $models; do
-    [ -e "$recipe/conf/$part.yaml" ] || die "--models $part: there is no $recipe/conf/$part.yaml; write it, with what" \
-      "differs from cpc.yaml, or choose of: $(cd "$recipe/conf" && echo *.yaml)"
-  done
   for part in $models; do
     need 1 "data/$set"/{.done.1,audio.scp,utt2num_samples}
     need 3 "data/$set"/{.done.3,splits/{train,dev}.list}

@@ -28,6 +28,9 @@ source "$shared/log.sh"
 # shellcheck source=parse_options.sh
 source "$shared/parse_options.sh"
 
+# What a recipe has to say against its options before the first stage.
+check_options() { :; }
+
 # need STAGE FILE...: dies, naming the stage that makes it, where a file is missing. A .done file, which comes
 # first, stands for the stage's success; the others are inputs.
 need() {
@@ -49,11 +52,14 @@ reads() {
   done
 }
 
-# reads_folder DIR: records which files are in it, and their sizes (to read 100 hours of audio would take minutes).
+# reads_folder DIR [NAME...]: records which files are in it, or in its folders of these names, and their sizes (to read
+# 100 hours of audio would take minutes).
 reads_folder() {
-  local digest
+  local digest name folders
   [ -d "$1" ] || die "stage $current needs the folder $1, which is not there"
-  digest=$(cd "$1" && find -L . -type f -printf '%P %s\n' | sort | sha256sum)
+  mapfile -t folders < <(cd "$1"; for name in "${@:2}"; do find -L . -maxdepth 2 -type d -name "$name"; done)
+  [ ${#folders[@]} -gt 0 ] || folders=(.)
+  digest=$(cd "$1" && find -L "${folders[@]}" -type f -printf '%P %s\n' | sort | sha256sum)
   fingerprint+=("$1"$'\t'"${digest%% *}")
 }
 
@@ -127,6 +133,7 @@ begin() {
   ((stage <= stop_stage)) || die "--stage $stage comes after --stop-stage $stop_stage: nothing to do"
   mkdir -p "${work:=$recipe}"
   cd "$work"
+  check_options
 }
 
 run_stages() {
