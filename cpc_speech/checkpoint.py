@@ -4,6 +4,7 @@ passed over."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import math
 from collections.abc import Mapping
@@ -26,6 +27,16 @@ def build_model(config: Config) -> CPC:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return CPC(**config.architecture)
+
+
+def digest_of(model: CPC) -> str:
+    """SHA-256 of the network that frames come from, independent of the file that held it."""
+    shape = {key: value for key, value in model.architecture.items() if key != "steps"}
+    digest = hashlib.sha256(repr(sorted(shape.items())).encode())
+    for part in (model.encoder, model.context):
+        for name, tensor in sorted(part.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def restore(architecture: Mapping[str, Any], weights: Mapping[str, Tensor], source: str | Path) -> CPC:

@@ -34,13 +34,13 @@ from tqdm import tqdm
 
 from cpc_speech import machine
 from cpc_speech.audio import AudioError, AudioReader
+from cpc_speech.checkpoint import digest_of
 from cpc_speech.errors import UserError, require, run, writing
 from cpc_speech.feature_dir import DROPPED, FORMATS, Store, check_names, make_store, write_tables
 from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
 from cpc_speech.journal import Journal, lock, read_journal
 from cpc_speech.loader import waveform
-from cpc_speech.model import CPC
 from cpc_speech.pools import BLOCK, Heard, ahead, pools, stamp
 from cpc_speech.pretrained import read_model
 from cpc_speech.representations import CPCFrames
@@ -192,16 +192,6 @@ def check_audio(out: Path, segments: Sequence[Segment], journal: Journal) -> Non
             f"{out}: the audio of {len(changed)} utterances, first {changed[0]}, was changed since their features were "
             "written; take another OUT, or remove it"
         )
-
-
-def digest_of(model: CPC) -> str:
-    """SHA-256 of the network that frames come from, independent of the file that held it."""
-    shape = {key: value for key, value in model.architecture.items() if key != "steps"}
-    digest = hashlib.sha256(repr(sorted(shape.items())).encode())
-    for part in (model.encoder, model.context):
-        for name, tensor in sorted(part.state_dict().items()):
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def represent_all(

@@ -22,12 +22,17 @@ confusion matrix.
 --labels and --label-shift probe phones alone, with labels of another folder or moved by so many frames of 10 ms: with
 +1, frame t has the label of frame t - 1, so that a causal network has heard 10 ms more when it names it. They leave
 --exp/probes/labels/<representation>.<who made the labels>.<shift>.json.
+
+Each result is written as soon as it is there, and says of which inputs it is. The same command again, after a kill say,
+leaves those alone that the same code has made of the same network, audio, labels and splits (--force: fits them, too).
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
+import json
 import logging
 import math
 import re
@@ -42,12 +47,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cpc_speech.checkpoint import build_model, load_experiment
+from cpc_speech.checkpoint import build_model, digest_of, load_experiment
 from cpc_speech.classifier import save_classifier
 from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import FeatureStore
 from cpc_speech.machine import set_matmul_precision, set_up
+from cpc_speech.packed import PackedAudio
 from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import MFCC, CPCFrames, LogMel, Representation
@@ -77,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--labels", type=Path, metavar="DIR", help="with phones.scp; default: the data directory's")
     parser.add_argument("--label-shift", type=int, nargs="+", metavar="FRAMES", help="one probe for each")
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of the probes; several are averaged")
+    parser.add_argument("--force", action="store_true", help="fit again what has been fitted to the same already")
     args = parser.parse_args(argv)
     if about_labels := bool(args.labels or args.label_shift):
         if "speaker" in (args.task or []):
@@ -89,17 +96,27 @@ def main(argv: list[str] | None = None) -> None:
     audio, splits = load_splits(args.data)
     tasks = [load_task(name, args.data, audio, splits, args.labels) for name in args.task or ("phone", "speaker")]
     name = args.representation + ("" if args.probe_context == "utterance" else ".window")
-    store = FeatureStore.extract(args.exp, audio, representation)
-    store.standardise(splits["train"])
-    set_matmul_precision("fp32")  # every row's classifier, whatever its network ran in
+    seeds = list(dict.fromkeys(args.seed))
+    todo = []
     for task, shift, kind in product(tasks, args.label_shift or [0], args.probe):
         made_by = labels_by(args.labels or args.data) if task.name == "phone" else None
-        moved = task.shifted(shift) if shift else task
         results = args.exp / "probes" / f"{name}.{task.name}.{kind}.json"
         if about_labels:
             whose = re.sub(r"[^\w-]+", "_", str(made_by))
             results = args.exp / "probes" / "labels" / f"{name}.{whose}.{shift:+d}.json"
-        score, chosen, fitted = probe_seeds(store, moved, list(dict.fromkeys(args.seed)), kind)
+        inputs = digest_of_inputs(representation, audio, task, name, facts, made_by, shift, kind, seeds)
+        if args.force or not made_of(inputs, results):
+            todo.append((task, shift, kind, made_by, results, inputs))
+        else:
+            log.info("%s: probed already", results.stem)
+    if not todo:
+        return
+    store = FeatureStore.extract(args.exp, audio, representation)
+    store.standardise(splits["train"])
+    set_matmul_precision("fp32")  # every row's classifier, whatever its network ran in
+    for task, shift, kind, made_by, results, inputs in todo:
+        moved = task.shifted(shift) if shift else task
+        score, chosen, fitted = probe_seeds(store, moved, seeds, kind)
         log.info("%s: %.2f %% of test frames", results.stem, score.accuracy)
         if isinstance(chosen, nn.Linear) and not about_labels:
             save_classifier(results.with_suffix(".pt"), chosen, task, store.mean, store.std)
@@ -109,9 +126,28 @@ def main(argv: list[str] | None = None) -> None:
             {
                 "row": args.representation, "task": task.name, "probe": kind, "classes": task.classes,
                 "probe_context": args.probe_context, "majority": moved.majority(), "labels": made_by,
-                "label_shift": shift, **facts, **fitted, **provenance(),
+                "label_shift": shift, "inputs": inputs, **facts, **fitted, **provenance(),
             },
         )  # fmt: skip
+
+
+def digest_of_inputs(representation: Representation, audio: PackedAudio, task: Task, *said: Any) -> str:
+    """SHA-256 of all that a result follows from: the network, the audio, the targets, what else is ``said``, and the
+    code of this library."""
+    network = digest_of(representation.model) if isinstance(representation, CPCFrames) else None
+    packed = (audio.data_dir / "audio.scp").stat().st_mtime_ns  # written anew by every packing; all audio is too long
+    whole = [network, packed, list(audio.utterances), task.name, task.classes, task.splits, torch.__version__, *said]
+    digest = hashlib.sha256(repr(whole).encode())
+    for target in task.targets:
+        digest.update(target.tobytes())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def made_of(inputs: str, results: Path) -> bool:
+    """Whether the result is there, and is of these inputs."""
+    return results.exists() and json.loads(results.read_text(encoding="utf-8")).get("inputs") == inputs
 
 
 def make_representation(

@@ -19,6 +19,7 @@ from cpc_speech import probe as module
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
 from cpc_speech.features import FeatureStore
+from cpc_speech.kaldi import read_int_vectors, write_int_vectors
 from cpc_speech.tasks import Task
 
 CPU = torch.device("cpu")
@@ -314,3 +315,68 @@ def test_labels_of_others_and_moved_ones_are_results_of_their_own(data: Path, tm
         assert facts["labels"] == "phones by hand.ctm" and facts["task"] == "phone"
     with pytest.raises(UserError, match="leave out --task speaker"):
         run(data, exp, *command, "--task", "speaker")
+
+
+def undated(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: {**facts, "date": None, "command": None} for name, facts in results.items()}
+
+
+@pytest.mark.usefixtures("few_passes")
+def test_what_was_probed_before_a_kill_is_left_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--representation", "mfcc", "--probe", "linear", "mlp"]
+    undisturbed = run(data, tmp_path / "undisturbed", *command)
+    fitted: list[str] = []
+    real = module.probe_seeds
+
+    def probe_seeds(store: FeatureStore, task: Task, seeds: Any, kind: str) -> Any:
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        fitted.append(f"{task.name}.{kind}")
+        return real(store, task, seeds, kind)
+
+    monkeypatch.setattr(module, "probe_seeds", probe_seeds)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "exp", *command)
+    again = fitted[:]
+    fitted.clear()
+    results = run(data, tmp_path / "exp", *command)
+    assert len(again + fitted) == len({*again, *fitted}) == 4, "each was fitted once"
+    assert undated(results) == undated(undisturbed)
+    fitted.clear()
+    run(data, tmp_path / "exp", *command, "--task", "phone")
+    assert fitted == []
+    run(data, tmp_path / "exp", *command, "--task", "phone", "--force")
+    assert fitted == ["phone.linear", "phone.mlp"]
+
+
+@pytest.mark.usefixtures("few_passes")
+@pytest.mark.parametrize("change", ["seed", "weights", "labels", "splits", "audio", "nothing"])
+def test_a_result_of_other_inputs_is_made_anew(
+    data: Path, tmp_path: Path, settings: tuple[Config, Path], caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    config, _ = settings
+    exp, command = tmp_path / "exp", ["--task", "speaker" if change == "audio" else "phone"]
+    checkpoint.settle_config(exp, config)
+    weights = checkpoint.build_model(config).state_dict()
+    checkpoint.save(exp, {"update": 0, "model": weights}, 1)
+    run(data, exp, *command)
+    caplog.set_level("INFO")
+    if change == "seed":
+        command += ["--seed", "7"]
+    elif change == "weights":
+        next(iter(weights.values())).add_(0.1)
+        checkpoint.save(exp, {"update": 0, "model": weights}, 1)
+    elif change == "labels":
+        rolled = [(utterance, np.roll(labels, 1)) for utterance, labels in read_int_vectors(data / "phones.scp")]
+        write_int_vectors(data / "phones.ark", data / "phones.scp", rolled)
+    elif change == "splits":
+        train, dev = data / "splits" / "train.list", data / "splits" / "dev.list"
+        first, *rest = train.read_text().split()
+        train.write_text("".join(f"{utterance}\n" for utterance in rest))
+        dev.write_text("".join(f"{utterance}\n" for utterance in sorted([first, *dev.read_text().split()])))
+    elif change == "audio":
+        (data / "audio.scp").write_text((data / "audio.scp").read_text())
+    run(data, exp, *command)
+    assert ("probed already" in caplog.text) == (change == "nothing")

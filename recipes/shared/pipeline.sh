@@ -165,6 +165,7 @@ stage_5() {
   local model layer task name probe
   # shellcheck disable=SC2207  # a list of words
   probe=(python -m cpc_speech.probe --seed $(seeds_of_probes))
+  [ "$force" = false ] || probe+=(--force)
   local configs=(--config "$recipe/conf/cpc.yaml" --config exp/baselines/overrides.yaml)
   for model in $models; do
     need 4 "exp/$model"/{.done.4,train.json}
