@@ -30,9 +30,8 @@ from cpc_speech.files import atomic_write, need_room
 from cpc_speech.kaldi import write_float_matrices
 from cpc_speech.machine import set_up
 from cpc_speech.packed import PackedAudio
-from cpc_speech.probe import make_representation
 from cpc_speech.processes import alone
-from cpc_speech.representations import CPCFrames, Representation
+from cpc_speech.representations import CPCFrames, Representation, make_representation
 from cpc_speech.supervised import Classifier
 
 log = logging.getLogger(__name__)

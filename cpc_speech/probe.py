@@ -30,7 +30,6 @@ leaves those alone that the same code has made of the same network, audio, label
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import logging
@@ -47,22 +46,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cpc_speech.checkpoint import build_model, digest_of, load_experiment
+from cpc_speech.checkpoint import digest_of
 from cpc_speech.classifier import save_classifier
-from cpc_speech.config import load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import FeatureStore
-from cpc_speech.machine import set_matmul_precision, set_up
+from cpc_speech.machine import set_matmul_precision
 from cpc_speech.packed import PackedAudio
 from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
-from cpc_speech.representations import MFCC, CPCFrames, LogMel, Representation
+from cpc_speech.representations import REPRESENTATIONS, CPCFrames, Representation, make_representation
 from cpc_speech.scores import Score, pooled, save_score
 from cpc_speech.tasks import Task, labels_by, load_splits, load_task
 
 log = logging.getLogger(__name__)
 
-REPRESENTATIONS = ("c", "z", "random", "mfcc", "mfcc39", "fbank")
 LEARNING_RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "mlp": (3e-4, 1e-3, 3e-3, 1e-2)}
 HIDDEN = 256
 PASSES = 10  # or as many as UPDATES take, on a small corpus
@@ -148,30 +145,6 @@ def digest_of_inputs(representation: Representation, audio: PackedAudio, task: T
 def made_of(inputs: str, results: Path) -> bool:
     """Whether the result is there, and is of these inputs."""
     return results.exists() and json.loads(results.read_text(encoding="utf-8")).get("inputs") == inputs
-
-
-def make_representation(
-    name: str, exp: Path, config_files: list[str], context: str
-) -> tuple[Representation, dict[str, Any]]:
-    """The representation of this name, and the facts about it that stand in results."""
-    if name in ("mfcc", "mfcc39", "fbank"):
-        if context == "window":
-            raise UserError(f"--probe-context window: frames of {name} carry no context; leave it out")
-        return LogMel() if name == "fbank" else MFCC(deltas=name == "mfcc39"), {}
-    if name == "random":
-        if not config_files:
-            raise UserError("--representation random needs --config, the network it is")
-        config = load_config(config_files)
-        model, updates = build_model(config), 0
-    else:
-        config, model, updates = load_experiment(exp)
-    set_up(config.precision)
-    model.to(alone().device)
-    frames = CPCFrames(
-        name, model, "z" if name == "z" else "c", config.window_samples if context == "window" else None,
-        bf16=config.precision == "bf16",
-    )  # fmt: skip
-    return frames, {"updates": updates, "seed": config.seed, "config": dataclasses.asdict(config)}
 
 
 def probe_seeds(

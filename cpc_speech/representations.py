@@ -6,16 +6,24 @@ A representation maps a batch of waveforms to frames, one per ``HOP`` samples: u
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torchaudio
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from cpc_speech.checkpoint import build_model, load_experiment
+from cpc_speech.config import load_config
 from cpc_speech.errors import UserError
+from cpc_speech.machine import set_up
 from cpc_speech.model import CPC, HOP, State
+from cpc_speech.processes import alone
+
+REPRESENTATIONS = ("c", "z", "random", "mfcc", "mfcc39", "fbank")
 
 
 class Representation(Protocol):
@@ -143,3 +151,37 @@ class CPCFrames:
             return z.float(), None
         c, state = self.model.context(z, state)
         return c if self.layer == "c" else torch.cat((z.float(), c), -1), state
+
+
+def make_representation(
+    name: str, exp: Path, config_files: list[str], context: str
+) -> tuple[Representation, dict[str, Any]]:
+    """The representation of this name, and the facts about it that stand in results.
+
+    Args:
+        name: one of ``REPRESENTATIONS``.
+        exp: the experiment whose network it is; of ``c`` and ``z``.
+        config_files: of the untrained network, ``random``.
+        context: ``utterance``, or ``window`` to begin afresh every window.
+
+    Raises:
+        UserError: the experiment holds no checkpoint, or an argument is missing or means nothing here.
+    """
+    if name in ("mfcc", "mfcc39", "fbank"):
+        if context == "window":
+            raise UserError(f"--probe-context window: frames of {name} carry no context; leave it out")
+        return LogMel() if name == "fbank" else MFCC(deltas=name == "mfcc39"), {}
+    if name == "random":
+        if not config_files:
+            raise UserError("--representation random needs --config, the network it is")
+        config = load_config(config_files)
+        model, updates = build_model(config), 0
+    else:
+        config, model, updates = load_experiment(exp)
+    set_up(config.precision)
+    model.to(alone().device)
+    frames = CPCFrames(
+        name, model, "z" if name == "z" else "c", config.window_samples if context == "window" else None,
+        bf16=config.precision == "bf16",
+    )  # fmt: skip
+    return frames, {"updates": updates, "seed": config.seed, "config": dataclasses.asdict(config)}

@@ -29,9 +29,8 @@ from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
 from cpc_speech.phones import read_symbols
-from cpc_speech.probe import make_representation
 from cpc_speech.provenance import provenance
-from cpc_speech.representations import Representation
+from cpc_speech.representations import Representation, make_representation
 from cpc_speech.tasks import Task, labels_by, load_task
 
 log = logging.getLogger(__name__)

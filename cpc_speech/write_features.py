@@ -18,7 +18,7 @@ from cpc_speech.features import in_order
 from cpc_speech.files import need_room
 from cpc_speech.kaldi import write_float_matrices
 from cpc_speech.packed import PackedAudio
-from cpc_speech.probe import make_representation
+from cpc_speech.representations import make_representation
 
 log = logging.getLogger(__name__)
 
