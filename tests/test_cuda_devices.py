@@ -38,6 +38,9 @@ Emulated = Callable[[], AbstractContextManager[None]]
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Emulated:
     """with on_gpu(): tensors are fakes, and those made without a device are on the CPU as ever."""
+    # Fake tensors make torch believe in a GPU, for which autograd's first use would start a thread, and then refuse to
+    # work in forks, as those of other tests are.
+    torch.ones(1, requires_grad=True).backward()
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)  # or autocast is off
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "enabled", False)  # which asks the driver
