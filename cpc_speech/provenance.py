@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+# What stage 9 publishes is no code, and would otherwise mark all that is measured after it.
+PUBLISHED = ("RESULTS.md", "report.html", "results.json", "figures/*")
 
 
 def provenance() -> dict[str, Any]:
@@ -35,13 +37,15 @@ def command() -> str:
 
 
 def commit() -> str:
-    """The source tree's commit, with ``+`` where it holds uncommitted changes, or ``unknown`` outside git."""
+    """The source tree's commit, with ``+`` where it holds uncommitted changes other than published reports; or
+    ``unknown`` outside git."""
+    code = [".", *(f":(exclude)recipes/*/{name}" for name in PUBLISHED)]
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
         )
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "-uno", "--", *code], cwd=ROOT, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
