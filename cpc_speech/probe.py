@@ -95,17 +95,18 @@ def main(argv: list[str] | None = None) -> None:
     name = args.representation + ("" if args.probe_context == "utterance" else ".window")
     seeds = list(dict.fromkeys(args.seed))
     todo = []
-    for task, shift, kind in product(tasks, args.label_shift or [0], args.probe):
+    for task in tasks:
         made_by = labels_by(args.labels or args.data) if task.name == "phone" else None
-        results = args.exp / "probes" / f"{name}.{task.name}.{kind}.json"
-        if about_labels:
-            whose = re.sub(r"[^\w-]+", "_", str(made_by))
-            results = args.exp / "probes" / "labels" / f"{name}.{whose}.{shift:+d}.json"
-        inputs = digest_of_inputs(representation, audio, task, name, facts, made_by, shift, kind, seeds)
-        if args.force or not made_of(inputs, results):
-            todo.append((task, shift, kind, made_by, results, inputs))
-        else:
-            log.info("%s: probed already", results.stem)
+        inputs = digest_of_inputs(representation, audio, task, name, facts, made_by, seeds)
+        for shift, kind in product(args.label_shift or [0], args.probe):
+            results = args.exp / "probes" / f"{name}.{task.name}.{kind}.json"
+            if about_labels:
+                whose = re.sub(r"[^\w-]+", "_", str(made_by))
+                results = args.exp / "probes" / "labels" / f"{name}.{whose}.{shift:+d}.json"
+            if args.force or not made_of(inputs, results):
+                todo.append((task, shift, kind, made_by, results, inputs))
+            else:
+                log.info("%s: probed already", results.stem)
     if not todo:
         return
     store = FeatureStore.extract(args.exp, audio, representation)
@@ -129,8 +130,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def digest_of_inputs(representation: Representation, audio: PackedAudio, task: Task, *said: Any) -> str:
-    """SHA-256 of all that a result follows from: the network, the audio, the targets, what else is ``said``, and the
-    code of this library."""
+    """SHA-256 of all that a result follows from but the kind of probe and the shift of labels, which its path says: the
+    network, the audio, the targets, what else is ``said``, and the code of this library."""
     network = digest_of(representation.model) if isinstance(representation, CPCFrames) else None
     packed = (audio.data_dir / "audio.scp").stat().st_mtime_ns  # written anew by every packing; all audio is too long
     whole = [network, packed, list(audio.utterances), task.name, task.classes, task.splits, torch.__version__, *said]
