@@ -93,13 +93,17 @@ class Ordering:
         return mean_difference([(a.score, b.score) for a, b in self.pairs])
 
     @property
-    def verdict(self) -> str:
-        """What the interval alone says, and whether it is about one pair of models only."""
+    def finding(self) -> str:
+        """What the interval alone says."""
         if not self.pairs:
             return "not measured"
         _, low, high = self.difference
-        said = "as in the paper" if low > 0 else "not at this scale: reversed" if high < 0 else "undecided"
-        return said + " (one seed)" * (len(self.pairs) == 1)
+        return "as in the paper" if low > 0 else "not at this scale: reversed" if high < 0 else "undecided"
+
+    @property
+    def verdict(self) -> str:
+        """The finding, and whether it is about one pair of models only."""
+        return self.finding + " (one seed)" * (len(self.pairs) == 1)
 
 
 def _paper(row: str, task: str) -> float:
@@ -205,18 +209,18 @@ def section(found: list[Ordering]) -> Iterable[str]:
 
 def _summary(found: list[Ordering]) -> Iterable[str]:
     """How many claims hold, and by name those that do not."""
-    by_verdict: dict[str, list[Ordering]] = {}
-    for one in found:
-        if one.pairs:
-            by_verdict.setdefault(one.verdict.removesuffix(" (one seed)"), []).append(one)
-    measured = sum(map(len, by_verdict.values()))
+    measured = [one for one in found if one.pairs]
     if not measured:
         return
-    shown = len(by_verdict.pop("as in the paper", []))
-    said = [f"Of {measured} orderings measured here, {shown} are as in the paper"]
-    for verdict, others in sorted(by_verdict.items()):
-        names = (f"{one.better} above {one.worse} ({one.task}, {show_difference(*one.difference)})" for one in others)
-        said.append(f"{verdict.removeprefix('not at this scale: ')}: {', and '.join(names)}")
+    shown = sum(one.finding == "as in the paper" for one in measured)
+    said = [f"Of {len(measured)} orderings measured here, {shown} are as in the paper"]
+    for name, finding in (("reversed", "not at this scale: reversed"), ("undecided", "undecided")):
+        others = [
+            f"{one.better} above {one.worse} ({one.task}, {show_difference(*one.difference)})"
+            for one in measured if one.finding == finding
+        ]  # fmt: skip
+        if others:
+            said.append(f"{name}: {', and '.join(others)}")
     yield "; ".join(said) + "."
     yield ""
 
