@@ -286,8 +286,7 @@ def _last_line(path: Path) -> str:
 
 
 def end(going: Sequence[Started], signals: list[int]) -> None:
-    """Stop these steps as ctrl-C does: a training leaves a checkpoint, a probe removes its features. A further signal
-    to us kills them."""
+    """Stop these steps as ctrl-C does: a training leaves a checkpoint. A further signal to us kills them."""
     for started in going:
         started.process.send_signal(signal.SIGINT)
     before = len(signals)
