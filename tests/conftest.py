@@ -110,3 +110,11 @@ def data(make_data: MakeData) -> Path:
     """3 speakers with 12 utterances each of 1 to 1.5 s, most of them no multiple of 160 samples long."""
     lengths = [16000 + 160 * (7 * i % 50) + (0, 1, 80, 159)[i % 4] for i in range(36)]
     return make_data(lengths, [("ann", "bob", "eve")[i // 12] for i in range(36)])
+
+
+@pytest.fixture
+def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes make ten passes, however small the corpus: for tests that do not need the optimum."""
+    from cpc_speech import probe  # which takes a second, and few tests want it
+
+    monkeypatch.setattr(probe, "UPDATES", 1, raising=False)
