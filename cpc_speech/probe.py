@@ -60,7 +60,8 @@ from cpc_speech.tasks import Task, labels_by, load_splits, load_task
 
 log = logging.getLogger(__name__)
 
-LEARNING_RATES = {"linear": (1e-3, 3e-3, 1e-2, 3e-2), "mlp": (3e-4, 1e-3, 3e-3, 1e-2)}
+KINDS = ("linear", "mlp")
+LEARNING_RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 HIDDEN = 256
 PASSES = 10  # or as many as UPDATES take, on a small corpus
 UPDATES = 2000
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--representation", choices=REPRESENTATIONS, default="c")
     parser.add_argument("--config", action="append", default=[], help="of the untrained network (random)")
     parser.add_argument("--task", choices=("phone", "speaker"), action="append", help="both unless given")
-    parser.add_argument("--probe", choices=LEARNING_RATES, nargs="+", default=["linear"], help="mlp: one hidden layer")
+    parser.add_argument("--probe", choices=KINDS, nargs="+", default=["linear"], help="mlp: one hidden layer")
     parser.add_argument("--probe-context", choices=("utterance", "window"), default="utterance",
                         help="carry the context through the utterance, or start afresh every window")  # fmt: skip
     parser.add_argument("--labels", type=Path, metavar="DIR", help="with phones.scp; default: the data directory's")
@@ -171,7 +172,6 @@ def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> t
     """Fit one probe for each learning rate on train, choose by dev, score on test; the score, the probe, and why it was
     chosen."""
     device = alone().device
-    rates = LEARNING_RATES[kind]
     probes = fit(store, task, seed, device, kind)
     dev = [
         count_correct(answers_of(probe, store, task, "dev", device), store.utterances, task, "dev").accuracy
@@ -179,8 +179,9 @@ def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> t
     ]
     best = int(np.argmax(dev))
     if best in (0, len(dev) - 1):
-        log.info("the best of the learning rates %s is at the grid's end: dev %s", rates, dev)
-    facts = {"learning_rates": rates, "dev_accuracy": dev, "learning_rate": rates[best], "passes": PASSES}
+        log.info("the best of the learning rates %s is at the grid's end: dev %s", LEARNING_RATES, dev)
+    facts = {"learning_rates": LEARNING_RATES, "learning_rate": LEARNING_RATES[best]}
+    facts |= {"dev_accuracy": dev, "passes": PASSES}
     if kind == "mlp":
         facts["hidden"] = HIDDEN
     score, details = score_test(answers_of(probes[best], store, task, "test", device), store.utterances, task)
@@ -204,9 +205,8 @@ def fit(store: FeatureStore, task: Task, seed: int, device: torch.device, kind: 
     """One classifier for every rate of the grid, trained side by side on the same minibatches."""
     train = task.splits["train"]
     targets = [task.targets[i] for i in train]
-    rates = LEARNING_RATES[kind]
-    probes = [make_classifier(kind, store.dim, task.classes, seed).to(device) for _ in rates]
-    groups = [{"params": list(probe.parameters()), "lr": rate} for probe, rate in zip(probes, rates)]
+    probes = [make_classifier(kind, store.dim, task.classes, seed).to(device) for _ in LEARNING_RATES]
+    groups = [{"params": list(probe.parameters()), "lr": rate} for probe, rate in zip(probes, LEARNING_RATES)]
     optimizer = torch.optim.Adam(groups, fused=True)
     frames = sum(int((target >= 0).sum()) for target in targets)
     if not frames:
@@ -224,7 +224,7 @@ def fit(store: FeatureStore, task: Task, seed: int, device: torch.device, kind: 
                 loss.backward()
                 optimizer.step()
                 done += len(y)
-                for group, rate in zip(optimizer.param_groups, rates):
+                for group, rate in zip(optimizer.param_groups, LEARNING_RATES):
                     group["lr"] = rate * (1 - done / total)
                 progress.update(len(y))
     return probes

@@ -104,7 +104,7 @@ def test_learning_rate_falls_to_zero_over_the_passes(tmp_path: Path, monkeypatch
     assert passes >= module.PASSES
     sizes = [1024, labelled - 1024] * passes
     done = np.cumsum([0, *sizes[:-1]]) / (labelled * passes)
-    for k, rate in enumerate(module.LEARNING_RATES["linear"]):
+    for k, rate in enumerate(module.LEARNING_RATES):
         np.testing.assert_allclose([r[k] for r in rates], rate * (1 - done), rtol=1e-9)
 
 
@@ -129,7 +129,7 @@ def test_dev_chooses_and_test_is_read_once_by_the_chosen(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(module, "fit", lambda *_: [classifier(k) for k in range(4)])
     score, _, facts = module.probe(store, task, 0)
-    assert facts["learning_rate"] == module.LEARNING_RATES["linear"][1]
+    assert facts["learning_rate"] == module.LEARNING_RATES[1]
     assert facts["dev_accuracy"] == pytest.approx([20, 90, 50, 30], abs=1)  # every tenth frame does not count
     assert score.accuracy == pytest.approx(60, abs=1)
     assert reads == {"dev": 4 * 2, "test": 4}
@@ -153,7 +153,7 @@ def test_a_hidden_layer_tells_what_no_line_can(tmp_path: Path) -> None:
     # 10,000 frames: a standard error of at most 0.5 points, three of which either way.
     assert linear.accuracy < 75 + 1.5
     assert hidden.accuracy == pytest.approx(100 * (right**2 + (1 - right) ** 2), abs=1.5)
-    assert facts["hidden"] == 256 and facts["learning_rate"] in module.LEARNING_RATES["mlp"]
+    assert facts["hidden"] == 256 and facts["learning_rate"] in module.LEARNING_RATES
 
 
 def test_utterances_by_their_mean_over_time() -> None:
