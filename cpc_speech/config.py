@@ -88,12 +88,6 @@ class Config:
             "current_window": self.frames,
         }[self.candidates]
 
-    @property
-    def mutual_information_is_bounded(self) -> bool:
-        """Whether log N − loss is a lower bound of I(x_{t+k}; c_t): only where the negatives do not depend on
-        c_t, i.e. other windows, and of independently drawn speakers (van den Oord et al., section 2.3)."""
-        return self.batch_composition == "mixed_speaker" and self.candidates == "other_windows"
-
     def dump(self) -> str:
         """The configuration as YAML, keys in the order they are declared."""
         return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)

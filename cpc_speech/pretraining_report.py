@@ -82,7 +82,7 @@ def section(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:
 
 
 def _by_step(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:
-    """Two tables of dev windows: how often the positive is picked, and log N − loss, by steps ahead."""
+    """How often the positive is picked on dev windows, by steps ahead."""
     if not trained:
         return
     steps = max(len(facts["dev_loss"]) for _, facts in trained)
@@ -94,20 +94,6 @@ def _by_step(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:
     for path, facts in trained:
         picked = [f"{100 * value:.1f}" for value in facts["dev_accuracy"]] + [""] * (steps - len(facts["dev_accuracy"]))
         yield f"| {path.name} | {100 / facts['candidates']:.1f} | {' | '.join(picked)} |"
-    yield ""
-    yield "Dev windows, log N − loss, nats, so many steps ahead:"
-    yield ""
-    yield f"| experiment | a bound |{heading}"
-    yield "|---" * (steps + 2) + "|"
-    for path, facts in trained:
-        gained = [f"{math.log(facts['candidates']) - value:.2f}" for value in facts["dev_loss"]]
-        bound = "yes" if facts["log_n_minus_loss_is_a_bound"] else "no"
-        yield f"| {path.name} | {bound} | {' | '.join(gained + [''] * (steps - len(gained)))} |"
-    yield ""
-    yield (
-        "Of models whose negatives come from other windows, of mixed speakers, log N − loss is a lower bound of the "
-        "mutual information; of the others it is no bound, and a number to watch."
-    )
     yield ""
 
 

@@ -12,8 +12,10 @@ context starts afresh with each window, as in pretraining. Networks and scores a
 they were trained in.
 
 Intervals are bootstraps over minibatches: they are drawn independently, whereas the windows of one share their
-candidates. They are about the windows of this test split, not about other speakers. Leaves --exp/steps_ahead.json,
-accuracies in per cent.
+candidates. They are about the windows of this test split, not about other speakers.
+
+Beside them stands what the model tells of the frame at least, in nats, on other draws of the test split
+(cpc_speech/information.py). Leaves --exp/steps_ahead.json, accuracies in per cent.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cpc_speech import information
 from cpc_speech.ablation_report import model_name
 from cpc_speech.checkpoint import load_experiment
 from cpc_speech.datadir import read_split
@@ -64,6 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     set_up("fp32")
     windows = fixed_windows(args.data)
     measured = measure(model.to(alone().device), windows, args.minibatches)
+    measured |= information.measure(model, fixed_windows(args.data, 1))
     log.info("%s: top-1 %s %%", args.exp, ", ".join(f"{value:.1f}" for value in measured["top1"]))
     facts = {
         "row": model_name(config), "steps": config.steps,
@@ -75,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         json.dump({**facts, **measured, **provenance()}, file, indent=1)
 
 
-def fixed_windows(data: Path) -> Minibatches:
+def fixed_windows(data: Path, windows: int = WINDOWS) -> Minibatches:
     """Minibatch ``[0, j]`` for any j: the same windows of the test split for every model.
 
     Raises:
@@ -88,10 +92,10 @@ def fixed_windows(data: Path) -> Minibatches:
             f"{data}/splits/test.list: its audio has room for {room} windows of {WINDOW_SAMPLES} samples, and other "
             "windows are needed to choose among; give more audio"
         )
-    if room < WINDOWS:
-        log.warning("the test split is sure to hold only %d windows: a minibatch has so many, not %d", room, WINDOWS)
+    if room < windows:
+        log.warning("the test split is sure to hold only %d windows: a minibatch has so many, not %d", room, windows)
     sampler = WindowSampler(
-        audio.num_samples, audio.speaker_index, WINDOW_SAMPLES, min(WINDOWS, room), same_speaker=False, seed=SEED
+        audio.num_samples, audio.speaker_index, WINDOW_SAMPLES, min(windows, room), same_speaker=False, seed=SEED
     )
     return Minibatches(audio, sampler)
 

@@ -235,7 +235,6 @@ def _summarise(
         "speakers_left_out": _left_out(audio, sampler),
         "dev_loss": dev and dev.loss.tolist(),
         "dev_accuracy": dev and dev.accuracy.tolist(),
-        "log_n_minus_loss_is_a_bound": config.mutual_information_is_bounded,
         **provenance(),
     }
     with atomic_write(exp / "train.json") as file:

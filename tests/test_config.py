@@ -37,16 +37,6 @@ def test_number_of_candidates(settings: dict, candidates: int) -> None:
     assert Config(**settings).num_candidates == candidates
 
 
-def test_only_other_windows_of_mixed_speakers_bound_the_information() -> None:
-    bounded = {
-        (composition, candidates)
-        for composition in ("mixed_speaker", "same_speaker")
-        for candidates in ("minibatch", "other_windows", "current_window")
-        if Config(batch_composition=composition, candidates=candidates).mutual_information_is_bounded
-    }
-    assert bounded == {("mixed_speaker", "other_windows")}
-
-
 def test_later_files_and_overrides_win(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("channels: 32\nsteps: 4\nupdates: 10\n")
     (tmp_path / "b.yaml").write_text("steps: 6\nseed: 3\n")

@@ -131,7 +131,9 @@ def steps_ahead(steps: int, row: str, **other: Any) -> dict[str, Any]:
         "row": row, "steps": steps, "split": "test", "windows": 8, "window_samples": 20480, "minibatches": 32,
         "window_seed": 0, "candidates": 1024, "chance": {"top1": 100 / 1024, "pairwise": 50.0},
         "top1": top1, "top1_ci95": [[value - 1, value + 1] for value in top1],
-        "pairwise": pairwise, "pairwise_ci95": [[value - 0.5, value + 0.5] for value in pairwise], **other,
+        "pairwise": pairwise, "pairwise_ci95": [[value - 0.5, value + 0.5] for value in pairwise],
+        "independent_windows": 128, "draws": 8, "information": [4.0 / k for k in range(1, steps + 1)],
+        "information_ci95": [[4.0 / k - 0.1, 4.0 / k + 0.1] for k in range(1, steps + 1)], **other,
     }  # fmt: skip
 
 
@@ -152,11 +154,21 @@ def test_steps_ahead(tmp_path: Path) -> None:
 
     paths = [write(tmp_path / name / "steps_ahead.json", model) for name, model in zip(("ablations/a", "b"), models)]
     plot_steps_ahead.main([*paths, "--to", str(tmp_path / "figures")])
-    [said] = check_published(tmp_path / "figures", ["steps_ahead"], [["ablations/a", "b"]])
+    both = [["ablations/a", "b"]] * 2
+    said, bound = check_published(tmp_path / "figures", ["steps_ahead", "information"], both)
     assert "from 1,023 others" in said["caption"] and "of the test split" in said["caption"]
     assert (
         "Models: mixed speaker, 20 steps; same speaker, 12 steps." in said["caption"] and "Figure 3" in said["caption"]
     )
+
+
+    assert "from 127 others" in bound["caption"] and "8 draws of 128 windows of the test split" in bound["caption"]
+
+    [axes] = plot_steps_ahead.draw_information(models, ["a", "b"]).axes
+    a, b, most = axes.lines
+    assert (list(a.get_ydata()), list(b.get_ydata())) == (models[0]["information"], models[1]["information"])
+    assert set(most.get_ydata()) == {math.log(128)} and axes.get_ylim()[1] > math.log(128)
+    assert "nats" in axes.get_ylabel() and legend(axes) == ["a", "b"]
 
 
 def test_steps_ahead_on_other_windows() -> None:
@@ -174,11 +186,6 @@ def trained(exp: Path, *, dev: bool = True, **settings: Any) -> str:
     lines = [{"split": "train", "update": u, "loss": chance * (1 - u / 600)} for u in range(1, 301)]
     lines += [{"split": "dev", "update": u, "loss": chance * (1 - u / 600)} for u in (100, 200, 300) if dev]
     (exp / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    facts = {
-        "candidates": config.num_candidates, "dev_loss": [0.25 * chance, 0.75 * chance] if dev else None,
-        "log_n_minus_loss_is_a_bound": config.mutual_information_is_bounded,
-    }  # fmt: skip
-    write(exp / "train.json", facts)
     return str(exp)
 
 
@@ -196,27 +203,16 @@ def test_training(tmp_path: Path) -> None:
     assert legend(axes) == ["a", "b", "faint: on train, smoothed"]
     assert [text.get_text() for text in axes.texts] == ["chance, ln N"]
 
-    models = [json.loads((Path(path) / "train.json").read_text()) for path in paths]
-    figure = plot_training.information(models, ["a", "b"])
-    [axes] = figure.axes
-    assert legend(figure) == ["a: a number to watch, no bound", "b: a lower bound of mutual information"]
-    for line, n in zip(axes.lines, (40, 21)):  # 2 windows of 20 frames; the positive and the other window's
-        np.testing.assert_allclose(line.get_ydata(), [0.75 * math.log(n), 0.25 * math.log(n)])
-    assert {text.get_text() for text in axes.texts} == {"log N, N = 40", "log N, N = 21"}
-
     plot_training.main([*paths, "--to", str(tmp_path / "figures")])
-    both = [["a", "ablations/b"]] * 2
-    curves, information = check_published(tmp_path / "figures", ["learning_curves", "information"], both)
-    assert "here, mixed speaker (excl.), 2 steps" in information["caption"] and "dev split" in curves["caption"]
+    [said] = check_published(tmp_path / "figures", ["learning_curves"], [["a", "ablations/b"]])
+    assert "mixed speaker (excl.), 2 steps" in said["caption"] and "dev split" in said["caption"]
 
 
-def test_training_without_dev(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A small corpus leaves no dev loss: its curve is that on train, and there is nothing to say of information."""
-    path = trained(tmp_path / "a", dev=False)
-    write(tmp_path / "figures" / "information.json", "of models that are no more")
-    plot_training.main([path, "--to", str(tmp_path / "figures")])
-    check_published(tmp_path / "figures", ["learning_curves"], [["a"]])
-    assert "a has no dev loss" in caplog.text
+def test_training_without_dev(tmp_path: Path) -> None:
+    """A small corpus leaves no dev loss: the curve is that on train."""
+    [axes] = plot_training.learning_curves([Path(trained(tmp_path / "a", dev=False))], ["a"]).axes
+    faint, curve, *_ = axes.lines
+    np.testing.assert_array_equal(curve.get_data(), faint.get_data())
 
 
 def test_training_that_has_not_begun(tmp_path: Path) -> None:

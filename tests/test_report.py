@@ -67,7 +67,7 @@ def exp(tmp_path: Path) -> Path:
     for name in ("mixed_speaker", "same_speaker"):
         facts = {
             "updates": 1200, "hours_heard": 3.41, "corpus_hours": 2.5, "seconds": 720.0, "candidates": 1024,
-            "dev_loss": [4.0, 6.0], "dev_accuracy": [0.5, 0.25], "log_n_minus_loss_is_a_bound": False,
+            "dev_loss": [4.0, 6.0], "dev_accuracy": [0.5, 0.25],
             "machine": "4 cores", "commit": "def1234567", "date": "2020-01-01 03:04 UTC",
         }  # fmt: skip
         (exp / name / "train.json").write_text(json.dumps(facts))
@@ -153,7 +153,6 @@ def test_page_says_how_it_was_made(exp: Path, data: Path) -> None:
     # Loss by update 300: (6.5 + 6.25) / 2; by 500: (6.5 + 6.25 + 5.75) / 3.
     assert cells(text, "mixed_speaker") == ["1,200", "3.41 h", "2.50 h", "12.0 min", "6.93", "6.38", "6.17", "5.000"]
     assert cells(text, "mixed_speaker", table=1) == ["0.1", "50.0", "25.0"]  # positive picked; chance: 1 of 1,024
-    assert cells(text, "mixed_speaker", table=2) == ["no", "2.93", "0.93"]  # log N − loss, no bound
 
 
 def test_context_afresh_is_a_row_of_its_own(exp: Path, data: Path) -> None:

@@ -150,7 +150,7 @@ def test_models_of_any_negatives_and_precision_choose_among_the_same(make_data: 
     first = run(data, experiment(tmp_path / "a"))
     other = {"candidates": "current_window", "batch_composition": "same_speaker", "negatives": 5, "precision": "fp32"}
     again = run(data, experiment(tmp_path / "b", **other))
-    for key in ("candidates", "chance", "top1", "top1_ci95", "pairwise", "pairwise_ci95"):
+    for key in ("candidates", "chance", "top1", "top1_ci95", "pairwise", "pairwise_ci95", "information"):
         assert first[key] == again[key]
 
 

@@ -203,7 +203,6 @@ def test_summary_counts_the_audio_heard(data: Path, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "exp" / "train.json").read_text())
     assert summary["hours_heard"] == pytest.approx(3 * 2 * 4 * 0.2 / 3600)  # updates, minibatches, windows, seconds
     assert summary["candidates"] == 80 and summary["updates"] == 3 and len(summary["dev_loss"]) == 3
-    assert summary["log_n_minus_loss_is_a_bound"] is False
 
 
 def test_without_dev_the_training_goes_on_with_a_warning(
