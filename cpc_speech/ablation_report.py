@@ -23,6 +23,7 @@ from cpc_speech.scores import (
     seed_facts,
     show_accuracy,
     show_difference,
+    show_grid_ends,
     show_probe_seeds,
     show_seeds,
 )
@@ -185,7 +186,7 @@ def section(found: list[Ablation]) -> Iterable[str]:
         "Phone accuracy of a linear probe on c_t: with one seed, a 95 % interval (bootstrap over utterances); with "
         "several, their mean ± their standard deviation (n: how many). The difference is from the 12-step "
         "mixed-speaker model of the same seed: with one seed, a paired bootstrap over the same test utterances. "
-        f"{show_probe_seeds(probed)}{say_test_heard(one.row for one in found)}".rstrip()
+        f"{show_probe_seeds(probed)}{show_grid_ends(probed)}{say_test_heard(one.row for one in found)}".rstrip()
     )
     yield ""
 

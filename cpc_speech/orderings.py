@@ -1,7 +1,8 @@
 """Whether what the paper found better is better here too, and how sure that is.
 
 A claim is that of two rows of its Tables 1 and 2 one has the greater accuracy. Here it is measured on models that
-differ in nothing else: same seed, same other values, same test utterances.
+differ in nothing else: same seed, same other values, same test utterances. Only the supervised network has a number of
+updates of its own.
 """
 
 from __future__ import annotations
@@ -196,13 +197,15 @@ def section(found: list[Ordering]) -> Iterable[str]:
     yield ""
     yield from _summary(found)
     yield (
-        "Differences of accuracy between models that are alike in all else, with 95 % intervals. With one seed it is a "
+        "Differences of accuracy between models that are alike in all else, but that *supervised* has a number of "
+        "updates of its own, with 95 % intervals. With one seed it is a "
         "paired bootstrap over the test utterances: it speaks of these two models, and another seed may say otherwise. "
         "With several it is about models of any seed: the mean of the seeds' paired differences, whose variance is "
         "that of the bootstrap (the seeds of an utterance drawn together) plus that between seeds over their number, "
         "and Student's t with the degrees of freedom of such a sum (Satterthwaite, 1946). A row without a seed (MFCC) "
         "is compared with each. The verdict follows from the interval alone, each claim for itself: above 0 *as in the "
-        "paper*, below 0 *not at this scale: reversed*, else *undecided*; *one seed* is of one pair of models alone."
+        "paper*, below 0 *not at this scale: reversed*, else *undecided*; *one seed* is of one pair of models alone. "
+        "The paper states neither seeds nor intervals."
     )
     yield ""
 
@@ -213,7 +216,9 @@ def _summary(found: list[Ordering]) -> Iterable[str]:
     if not measured:
         return
     shown = sum(one.finding == "as in the paper" for one in measured)
-    said = [f"Of {len(measured)} orderings measured here, {shown} are as in the paper"]
+    alone = sum(len(one.pairs) == 1 for one in measured)
+    seeds = f", {alone if alone < len(measured) else 'all'} of them with one seed" if alone else ""
+    said = [f"Of {len(measured)} orderings measured here{seeds}, {shown} are as in the paper"]
     for name, finding in (("reversed", "not at this scale: reversed"), ("undecided", "undecided")):
         others = [
             f"{one.better} above {one.worse} ({one.task}, {show_difference(*one.difference)})"

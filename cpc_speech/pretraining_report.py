@@ -37,6 +37,13 @@ def training_of(exp: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def show_updates(facts: Mapping[str, Any]) -> str:
+    """Updates of the network behind a result, after those of a pretraining that it began with; nothing of one that was
+    not trained."""
+    counts = ((facts.get("pretrained") or {}).get("updates"), facts.get("updates"))
+    return " + ".join(f"{count:,}" for count in counts if count)
+
+
 def effort(exp: Path, facts: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """Hours of audio that the network behind a probe's result heard in training, each time counted, and the seconds
     that its training took, a pretraining included; None of what was not trained, or is not known.

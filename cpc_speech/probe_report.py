@@ -10,10 +10,21 @@ from typing import Any, NamedTuple
 from cpc_speech.ablation_report import row_name
 from cpc_speech.config import Config, load_config
 from cpc_speech.metrics import training_state
-from cpc_speech.pretraining_report import TEST_HEARD, effort, say_test_heard, test_heard
-from cpc_speech.scores import Score, fits, load_score, seed_facts, show_accuracy, show_difference, show_probe_seeds
+from cpc_speech.pretraining_report import TEST_HEARD, effort, say_test_heard, show_updates, test_heard
+from cpc_speech.scores import (
+    Score,
+    fits,
+    load_score,
+    seed_facts,
+    show_accuracy,
+    show_difference,
+    show_grid_ends,
+    show_probe_seeds,
+    wilson,
+)
 
-# van den Oord et al. 2018, Table 1 (and, for same-speaker negatives, Table 2): phone, speaker, in per cent.
+# van den Oord et al. 2018: phone, speaker, in per cent. Of Table 1; same-speaker negatives of Table 2, and the hidden
+# layer of section 3.1's text.
 PAPER = {
     "random initialisation": (27.6, 1.87),
     "MFCC, 13": (39.7, 17.6),
@@ -23,12 +34,12 @@ PAPER = {
     "supervised": (74.6, 98.5),
 }
 TASKS = ("phone", "speaker")
-MFCC = "MFCC, 13"
+REFERENCES = ("mfcc", "mfcc39")  # what the others are compared with
 _ORDER = ("random", "mfcc", "mfcc39", "fbank", "c", "z", "finetuned", "supervised")
 LABELS = {
     "random": "random initialisation",
     "mfcc": "MFCC, 13",
-    "mfcc39": "MFCC, 13 with differences",
+    "mfcc39": "MFCC, 13 with deltas",
     "fbank": "log-mel filterbank, 80",
     "supervised": "supervised",
 }
@@ -46,8 +57,8 @@ class Result:
 
     @property
     def seed(self) -> int | None:
-        """Of the network, or where there is none the first of the probe's."""
-        return self.facts.get("seed", self.facts.get("probe_seeds", [None])[0])
+        """Of the network, where there is one."""
+        return self.facts.get("seed")
 
     @property
     def config(self) -> Config | None:
@@ -60,11 +71,13 @@ class Result:
         return self.config.num_candidates if self.config and self.facts["row"] in ("c", "z") else None
 
     @property
-    def utterance_score(self) -> Score | None:
-        """Of a speaker's row: utterances that are right as a whole, each counted once for each of the probe's seeds."""
+    def whole_utterances(self) -> tuple[float, float, float] | None:
+        """Of a speaker's row: the share of utterances that are right as a whole, in per cent, the mean over the probe's
+        seeds; and its 95 % interval."""
         if (right := self.facts.get("utterances_right")) is None:
             return None
-        return Score(self.score.utterances, right, [fits(self.facts)] * len(right))
+        share = 100 * sum(right) / (fits(self.facts) * len(right))
+        return (share, *wilson(share, len(right)))
 
 
 class Row(NamedTuple):
@@ -156,7 +169,7 @@ def table(exp: Path, results: list[Result]) -> list[str]:
     for row in rows(results):
         ours = [*(_cell(row.tasks.get(task)) for task in TASKS), _utterance_cell(row.tasks.get("speaker"))]
         paper = ["" if value is None else str(value) for value in row.paper]
-        updates = dict.fromkeys(f"{r.facts['updates']:,}" for r in row.tasks.values() if r.facts.get("updates"))
+        updates = dict.fromkeys(filter(None, (show_updates(r.facts) for r in row.tasks.values())))
         n = next((f"{r.candidates:,}" for r in row.tasks.values() if r.candidates), "")
         lines.append(f"| {' | '.join([row.number, row.label, *ours, *paper, ' / '.join(updates), n])} |")
     for number, (path, config) in under_way(exp, results).items():
@@ -171,51 +184,64 @@ def _cell(result: Result | None) -> str:
 
 
 def _utterance_cell(result: Result | None) -> str:
-    if result is None or (score := result.utterance_score) is None:
-        return ""
-    return show_accuracy(score.accuracy, *score.interval())
+    whole = result.whole_utterances if result else None
+    return show_accuracy(*whole) if whole else ""
 
 
 def section(exp: Path, results: list[Result]) -> Iterable[str]:
     """Lines of the page."""
-    names = [result.row for result in results]
-    yield "## Table 1: linear classification of single frames"
+    numbered = [(f"row {row.number}", r.facts) for row in rows(results) for r in row.tasks.values()]
+    yield "## Table 1: phones and speakers, told from single frames"
     yield ""
     yield from table(exp, results)
     yield ""
     yield (
-        "Accuracy over all test frames of a multinomial logistic regression on single frames, with 95 % intervals "
-        "(bootstrap over utterances); the speaker of an utterance is the one with the greatest mean over its frames. "
-        f"{show_probe_seeds([(f'row {row.number}', r.facts) for row in rows(results) for r in row.tasks.values()])}"
-        "*Fine-tuned* is the pretrained network, encoder and all, trained on for each task; *supervised* is the same "
-        "network trained end to end, one for each task. "
-        f"{say_test_heard(names)}N is the number of candidates, the positive among them. The paper's figures are of "
-        "its own setting, which stands above beside this one's."
+        "Accuracy over all test frames of a multinomial logistic regression on the representation of a frame, or of a "
+        "classifier with one hidden layer where the row says so. *Fine-tuned* is the pretrained network, encoder and "
+        "all, trained on for each task; *supervised* is the same network trained end to end, one for each task. The "
+        "speaker of an utterance is the one with the greatest mean over its frames. CPC is c_t, which has heard all of "
+        "the utterance so far; N is the number of candidates, the positive among them. Intervals of 95 % are "
+        "bootstraps over utterances, of whole utterances Wilson's. They are about more utterances of these speakers, "
+        f"not about other speakers. {show_probe_seeds(numbered)}{show_grid_ends(numbered)}"
+        f"{say_test_heard(result.row for result in results)}The paper's figures are of its own setting, which stands "
+        "above beside this one's: of its Table 1, for same-speaker negatives of its Table 2, and for the hidden layer "
+        "of section 3.1."
     )
     yield ""
     yield from _differences(results)
 
 
 def _differences(results: list[Result]) -> Iterable[str]:
-    reference = next((row.tasks for row in rows(results) if row.label == MFCC), None)
-    if not reference:
+    numbered = rows(results)
+    references = {
+        (result.facts["row"], result.facts["probe"], task): result.score
+        for row in numbered for task, result in row.tasks.items() if result.facts["row"] in REFERENCES
+    }  # fmt: skip
+    names = [name for name in REFERENCES if any(name == row for row, _, _ in references)]
+    if not names:
         return
-    yield "## Differences from 13 MFCC, in points"
+    head = [f"{task}: less {LABELS[name]}" for task in TASKS for name in names]
+    yield "## Differences from MFCC, in points"
     yield ""
-    yield "Paired bootstrap over the same test utterances, with 95 % intervals."
-    yield ""
-    yield "| no. | | phone | speaker |"
-    yield "|---" * 4 + "|"
-    for row in rows(results):
-        if row.label == MFCC:
-            continue
+    yield f"| no. | | {' | '.join(head)} |"
+    yield "|---" * (len(head) + 2) + "|"
+    for row in numbered:
         cells = []
         for task in TASKS:
-            if task in row.tasks and task in reference:
-                cells.append(show_difference(*row.tasks[task].score.difference(reference[task].score)))
-            else:
-                cells.append("")
-        yield f"| {row.number} | {row.label} | {' | '.join(cells)} |"
+            mine = row.tasks.get(task)
+            for name in names:
+                kind = mine and ("mlp" if mine.facts["probe"] == "mlp" else "linear")
+                other = references.get((name, kind, task))
+                apart = mine and other and other is not mine.score
+                cells.append(show_difference(*mine.score.difference(other)) if mine and other and apart else "")
+        if any(cells):
+            yield f"| {row.number} | {row.label} | {' | '.join(cells)} |"
+    yield ""
+    yield (
+        "From MFCC with a probe of the same kind: a row with a hidden layer from MFCC with one, all others, the "
+        "networks trained end to end among them, from MFCC without. Paired bootstrap over the same test utterances, "
+        "with 95 % intervals."
+    )
     yield ""
 
 
@@ -223,19 +249,20 @@ def objects(results: list[Result]) -> Iterable[dict[str, Any]]:
     """One object a number of the table, for results.json."""
     for row in rows(results):
         for result in row.tasks.values():
-            yield _object(row.number, result)
+            yield _object(row.number, result, row.paper[TASKS.index(result.task)])
 
 
-def _object(number: str, result: Result) -> dict[str, Any]:
+def _object(number: str, result: Result, paper: float | None) -> dict[str, Any]:
     facts = result.facts
     low, high = facts["ci95"]
-    utterances = result.utterance_score
+    whole = [round(value, 3) for value in result.whole_utterances or ()]
     hours, seconds = effort(result.exp, facts)
     return {
         "table": 1, "number": number, "row": result.row, "task": result.task, "probe": facts["probe"],
         "accuracy": round(facts["accuracy"], 3), "ci95": [round(low, 3), round(high, 3)],
-        "utterance_accuracy": round(utterances.accuracy, 3) if utterances else None,
-        "seed": result.seed, **seed_facts(facts), "updates": facts.get("updates", 0), "hours_heard": hours,
+        "utterance_accuracy": whole[0] if whole else None, "utterance_ci95": whole[1:] or None,
+        "majority": round(facts["majority"], 3), "paper": paper,
+        "seed": result.seed, **seed_facts(facts), "updates": facts.get("updates") or None, "hours_heard": hours,
         "seconds": seconds, "pretrain_on": pretrain_on(facts), "candidates": result.candidates,
         "experiment": result.exp.name, "probe_context": facts["probe_context"], "labels": facts.get("labels"),
         "config": facts.get("config"), "commit": facts["commit"], "date": facts["date"], "command": facts["command"],

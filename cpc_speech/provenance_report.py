@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cpc_speech import ablation_report, probe_report
 from cpc_speech.ablation_report import Ablation
-from cpc_speech.pretraining_report import effort, training_of
+from cpc_speech.pretraining_report import effort, show_updates, training_of
 from cpc_speech.probe_report import Result
 from cpc_speech.provenance import provenance
 
@@ -30,20 +30,24 @@ def section(exp: Path, results: list[Result], found: list[Ablation], command: st
     now = provenance()
     facts = [source.facts for source in sources] + [training_of(source.exp) or {} for source in sources]
     machines = dict.fromkeys(one["machine"] for one in facts if one)
+    versions = dict.fromkeys(
+        f"Python {one['versions']['python']}, torch {one['versions']['torch']}" for one in facts if "versions" in one
+    )
     yield "## How these numbers were made"
     yield ""
     if command:
         yield f"    {command}"
         yield ""
     if machines:
-        yield f"Machine: {'; '.join(machines)}. Python {now['versions']['python']}, torch {now['versions']['torch']}."
+        yield f"Machine: {'; '.join(machines)}.{''.join(f' {one}.' for one in versions)}"
     yield f"Report of {now['date']}, commit {now['commit']}."
     yield ""
     yield (
         "A row's config, log and checkpoint can be found from its number in the report. Folders and logs are in "
-        "`exp/`; a folder holds `config.yaml`, `checkpoints/`, the curves of a pretraining, and in `probes/` what was "
-        "measured, with the command that did. Audio heard and wall time are those of training the network, with a "
-        "pretraining that it began with. *Trained* and *probed* name the commit of this repository, and the day."
+        "`exp/`; a network's folder holds `config.yaml`, `checkpoints/`, the curves of a pretraining, and in `probes/` "
+        "what was measured, with the command that did. What stage 4 has trained is linked to, not trained again. Audio "
+        "heard and wall time are those of training the network, with a pretraining that it began with; the machine may "
+        "have done other work beside. *Trained* and *probed* name the commit of this repository, and the day."
     )
     yield ""
     yield "| no. | | experiment | logs | seed | probe seeds | updates | heard | wall time | trained | probed |"
@@ -90,10 +94,13 @@ def _line(exp: Path, source: Source) -> str:
     logs = ", ".join(f"`{path.relative_to(exp.resolve())}`" for path in paths if path.is_file())
     end_to_end = facts.get("probe") == "end_to_end"
     trained = facts if end_to_end else training_of(source.exp) if source.seed is not None else None
+    name = f"`{source.exp.relative_to(exp)}`"
+    if source.exp.is_symlink():
+        name += f", a link to `{source.exp.resolve().relative_to(exp.resolve())}`"
     cells = [
-        source.number, source.row, f"`{source.exp.relative_to(exp)}`", logs,
+        source.number, source.row, name, logs,
         "" if source.seed is None else str(source.seed), ", ".join(map(str, facts.get("probe_seeds", []))),
-        f"{facts['updates']:,}" if facts.get("updates") else "", "" if hours is None else f"{hours:.2f} h",
+        show_updates(facts), "" if hours is None else f"{hours:.2f} h",
         "" if seconds is None else f"{seconds / 60:.1f} min", _when(trained), _when(None if end_to_end else facts),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"

@@ -111,6 +111,14 @@ def _percentiles(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def wilson(share: float, number: int) -> tuple[float, float]:
+    """95 % interval of a share of so many independent trials, both in per cent (Wilson, 1927). Unlike a bootstrap's it
+    has a width where all of them succeed."""
+    z, p = statistics.NormalDist().inv_cdf(0.975), share / 100
+    centre, half = p + z * z / (2 * number), z * math.sqrt(p * (1 - p) / number + (z / (2 * number)) ** 2)
+    return tuple(100 * (centre + side) / (1 + z * z / number) for side in (-half, half))  # type: ignore[return-value]
+
+
 def show_accuracy(value: float, low: float, high: float) -> str:
     """An accuracy with its interval, as all tables have it."""
     return f"{value:.1f} ({low:.1f}–{high:.1f})"
@@ -143,6 +151,29 @@ def show_probe_seeds(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     return (
         f"A probe's accuracy is the mean of {' or '.join(map(str, counts))} probe seeds; the largest spread among "
         f"them, the greatest less the least, is {spread:.2f} points ({name}, {task}). "
+    )
+
+
+def show_grid_ends(results: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """A sentence on the probes of which every seed chose the least or the greatest learning rate of the grid, for the
+    text below a table: how much worse its neighbour is on dev says how much one beyond might bring. Nothing where there
+    are none.
+
+    Args:
+        results: what each is called, and what its probe wrote.
+    """
+    said = []
+    for name, facts in results:
+        rates, chosen = facts.get("learning_rates", []), set(facts.get("learning_rate_by_seed", []))
+        ends = {rates[0]: 1, rates[-1]: -2} if len(rates) > 1 else {}  # and the neighbour's place
+        if len(chosen) == 1 and (best := chosen.pop()) in ends:
+            gaps = [dev[rates.index(best)] - dev[ends[best]] for dev in facts["dev_accuracy_by_seed"]]
+            said.append(f"{name}, {facts['task']}: {best:g}, {statistics.fmean(gaps):.2f}")
+    if not said:
+        return ""
+    return (
+        "Where all seeds of a probe chose the least or the greatest learning rate of the grid, that, and by how many "
+        f"points its neighbour is worse on dev: {'; '.join(said)}. "
     )
 
 

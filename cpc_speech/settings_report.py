@@ -20,6 +20,7 @@ from cpc_speech.tasks import labels_by
 
 PAPER = Config()  # its defaults are the paper's
 _NOT_STATED = "not stated"
+_CONTEXTS = {"utterance": "carried through whole utterances", "window": "afresh every window"}
 
 
 def section(data: Path, configs: Sequence[Config], results: list[Result], found: list[Ablation]) -> Iterable[str]:
@@ -57,9 +58,18 @@ def section(data: Path, configs: Sequence[Config], results: list[Result], found:
         for one in facts if one["probe"] != "end_to_end"
     )  # fmt: skip
     yield _line("probes", "; ".join(kinds), "linear; one hidden layer, its width not stated")
-    rates = dict.fromkeys(", ".join(map(str, one["learning_rates"])) for one in facts if "learning_rates" in one)
-    yield _line("Adam's learning rate of probes", " / ".join(f"dev's choice of {one}" for one in rates), _NOT_STATED)
+    rates = dict.fromkeys(
+        f"dev's choice of {', '.join(map(str, one['learning_rates']))}, falling to 0 in {one['passes']} passes"
+        for one in facts if "learning_rates" in one
+    )  # fmt: skip
+    yield _line("Adam's learning rate of probes", " / ".join(rates), _NOT_STATED)
     yield _line("seeds of probes", seeds, _NOT_STATED)
+    contexts = dict.fromkeys(_CONTEXTS[one["probe_context"]] for one in facts)
+    yield _line("c_t that is probed", " / ".join(contexts), _NOT_STATED)
+    end_to_end = [result.config for result in results if result.facts["probe"] == "end_to_end" and result.config]
+    if end_to_end:
+        shown = _each(end_to_end, lambda c: f"{c.updates:,} × {_windows(c)}, Adam's learning rate {_rate(c)}")
+        yield _line("supervised and fine-tuned: updates × windows", shown, _NOT_STATED)
     yield ""
 
 

@@ -19,7 +19,7 @@ from cpc_speech.phones import BROAD_CLASSES, broad_class
 
 SAME = ("speaker", "phone", "utterance", "frame")  # what tells which frames they are
 NAMES = {"c": "CPC, $c_t$", "z": "CPC, $z_t$", "random": "untrained network", "mfcc": "13 MFCC",
-         "mfcc39": "13 MFCC with differences"}  # fmt: skip
+         "mfcc39": "13 MFCC with deltas"}  # fmt: skip
 
 
 def draw(maps: Sequence[dict[str, Any]]) -> Any:

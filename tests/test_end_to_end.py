@@ -79,7 +79,7 @@ def test_train_clean_100(undisturbed: Path) -> None:
     # 4 updates of 2 minibatches of 2 windows of 1.28 s
     assert heard["hours_heard"] == pytest.approx(4 * 2 * 2 * 1.28 / 3600)
     rows = {
-        "random initialisation", "MFCC, 13", "MFCC, 13 with differences", "CPC, mixed speaker, 3 steps",
+        "random initialisation", "MFCC, 13", "MFCC, 13 with deltas", "CPC, mixed speaker, 3 steps",
         "CPC, same speaker, 3 steps", "CPC, mixed speaker, 3 steps, fine-tuned", "supervised",
     }  # fmt: skip
     assert set(accuracies(undisturbed)) == {(row, task) for row in rows for task in ("phone", "speaker")}

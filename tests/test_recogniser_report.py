@@ -49,7 +49,7 @@ def test_rows(exp: Path) -> None:
     # All utterances are alike, so every interval is a point.
     assert rows == [
         ["log-mel filterbank, 80", "80", "linear", "12,345", "1", "60.0 (60.0–60.0)", "50.0 / 5.0 / 5.0"],
-        ["MFCC, 13 with differences", "80", lstm, "12,345", "1", "28.0 (28.0–28.0)", "20.0 / 4.0 / 4.0"],
+        ["MFCC, 13 with deltas", "80", lstm, "12,345", "1", "28.0 (28.0–28.0)", "20.0 / 4.0 / 4.0"],
         ["log-mel filterbank, 80", "80", lstm, "12,345", "1", "40.0 (40.0–40.0)", "30.0 / 5.0 / 5.0"],
         ["CPC, same_speaker", "80", lstm, "12,345", "1, 2",
          "28.0 (28.0–28.0); from 27.0 to 29.0", "21.0 / 4.0 / 3.0",
@@ -74,7 +74,7 @@ def test_two_of_one_seed_are_not_mixed(exp: Path) -> None:
 
 def test_only_what_was_trained_alike_is_compared(exp: Path) -> None:
     write(exp, "fbank", "lstm", 1, (30, 5, 5), stride=3)
-    [row] = [line for line in section(exp) if "MFCC, 13 with differences | 80" in line]
+    [row] = [line for line in section(exp) if "MFCC, 13 with deltas | 80" in line]
     assert row.endswith("| -12.0 (-12.0 … -12.0) |  |")
 
 
@@ -98,7 +98,7 @@ def test_words(exp: Path) -> None:
     assert all(line.count("|") == 11 for line in lines if line.startswith("|"))
     ends = {line.split(" | ")[0]: line.split(" | ")[-1] for line in lines if "bidirectional LSTM" in line}
     assert ends == {
-        "| MFCC, 13 with differences": " |", "| log-mel filterbank, 80": "75.0 (75.0–75.0) |",
+        "| MFCC, 13 with deltas": " |", "| log-mel filterbank, 80": "75.0 (75.0–75.0) |",
         "| CPC, same_speaker": "55.0 (55.0–55.0); from 50.0 to 60.0 |",
     }  # fmt: skip
     [said] = [line for line in lines if "words of cmudict" in line]

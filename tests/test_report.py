@@ -42,7 +42,7 @@ def write(
         facts |= {"updates": 0 if row == "random" else 1200, "seed": settings["seed"], "config": settings}
     if row != "supervised":
         facts |= {"probe_seeds": [7, 8], "accuracy_by_seed": [correct - 0.25, correct + 0.25]}
-        facts |= {"learning_rates": [1e-3, 1e-2], "learning_rate_by_seed": [1e-3, 1e-2]}
+        facts |= {"learning_rates": [1e-3, 1e-2], "learning_rate_by_seed": [1e-3, 1e-2], "passes": 10}
     if probe == "mlp":
         facts["hidden"] = 256
     score = Score(UTTERANCES, [correct + 5 * (-1) ** i for i in range(20)], [100] * 20)
@@ -96,13 +96,18 @@ def test_results_json_holds_one_object_a_number(exp: Path, data: Path) -> None:
     assert len(results) == 16
     keys = {"number", "row", "task", "probe", "accuracy", "ci95", "seed", "updates", "candidates", "config", "commit"}
     for result in results:
-        assert keys <= set(result) and isinstance(result["seed"], int) and isinstance(result["updates"], int)
+        assert keys <= set(result)
+        network, trained = not result["row"].startswith("MFCC"), not result["row"].startswith(("MFCC", "random"))
+        assert isinstance(result["seed"], int) == network and isinstance(result["updates"], int) == trained
         assert f"| {result['number']} | {result['row']} | " in text
         assert result["task"] in ("phone", "speaker") and result["commit"] == "abc1234567"
         assert result["ci95"][0] <= result["accuracy"] <= result["ci95"][1]
     by_key = {(r["row"], r["task"]): r for r in results}
     assert by_key["CPC, mixed speaker", "speaker"]["accuracy"] == 60
     assert by_key["CPC, mixed speaker", "speaker"]["utterance_accuracy"] == 75
+    low, high = by_key["CPC, mixed speaker", "speaker"]["utterance_ci95"]
+    assert cells(text, "CPC, mixed speaker")[2] == f"75.0 ({low:.1f}–{high:.1f})"
+    assert by_key["CPC, mixed speaker", "speaker"]["paper"] == 97.4
     assert by_key["CPC, mixed speaker", "phone"]["utterance_accuracy"] is None
     assert by_key["CPC, mixed speaker, one hidden layer", "phone"]["accuracy"] == 52
     assert (
@@ -143,8 +148,17 @@ def test_differences_are_paired(exp: Path, data: Path) -> None:
     _, text = report(exp, data)
     assert "## Differences" in text
     # Each utterance is better by the same amount, so that the paired interval has no width.
-    assert cells(text, "CPC, same speaker", table=1) == ["+15.0 (+15.0 … +15.0)"] * 2
-    assert cells(text, "random initialisation", table=1) == ["-10.0 (-10.0 … -10.0)"] * 2
+    fifteen, thirteen = "+15.0 (+15.0 … +15.0)", "+13.0 (+13.0 … +13.0)"
+    assert cells(text, "CPC, same speaker", table=1) == [fifteen, thirteen] * 2
+    assert cells(text, "random initialisation", table=1)[0] == "-10.0 (-10.0 … -10.0)"
+    assert cells(text, "MFCC, 13 with deltas", table=1) == ["+2.0 (+2.0 … +2.0)", ""] * 2
+
+
+def test_differences_are_between_probes_of_a_kind(exp: Path, data: Path) -> None:
+    write(exp / "baselines", "mfcc", "phone", 47, probe="mlp")
+    _, text = report(exp, data)
+    assert cells(text, "CPC, mixed speaker, one hidden layer", table=1) == ["+5.0 (+5.0 … +5.0)", "", "", ""]
+    assert cells(text, "supervised", table=1)[0] == "+30.0 (+30.0 … +30.0)"
 
 
 def test_page_says_how_it_was_made(exp: Path, data: Path) -> None:

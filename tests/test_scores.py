@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import oracles
 import pytest
 
 from cpc_speech.errors import UserError
-from cpc_speech.scores import Score, load_score, mean_difference, pooled, save_score
+from cpc_speech.scores import Score, load_score, mean_difference, pooled, save_score, show_grid_ends, wilson
 
 
 def score(seed: int, utterances: int = 300, p: float = 0.6) -> Score:
@@ -53,6 +54,25 @@ def test_frames_of_one_utterance_are_not_taken_for_independent() -> None:
 
 def test_constant_accuracy_has_no_width() -> None:
     assert Score(["a", "b", "c"], [5, 10, 20], [10, 20, 40]).interval() == (50.0, 50.0)
+
+
+def test_wilson() -> None:
+    """By its definition, the shares p of which the observed one is 1.96 standard errors away; and of all right."""
+    for share, number in ((75.0, 20), (100.0, 262), (0.0, 5), (99.6, 262)):
+        for p in (bound / 100 for bound in wilson(share, number)):
+            assert abs(share / 100 - p) == pytest.approx(1.959964 * math.sqrt(p * (1 - p) / number), abs=1e-6)
+    low, high = wilson(100, 262)
+    assert low == pytest.approx(98.55, abs=0.01) and high == pytest.approx(100)
+
+
+def test_grid_ends_are_told_where_all_seeds_chose_them() -> None:
+    facts = {"task": "phone", "learning_rates": [1e-3, 3e-3, 1e-2]}
+    low = facts | {"learning_rate_by_seed": [1e-3] * 2, "dev_accuracy_by_seed": [[50.5, 50.0, 49], [50.3, 50.0, 49]]}
+    high = facts | {"learning_rate_by_seed": [1e-2], "dev_accuracy_by_seed": [[48, 50.0, 51.0]]}
+    mixed = low | {"learning_rate_by_seed": [1e-3, 3e-3]}
+    assert show_grid_ends([("a", mixed), ("b", {"task": "phone"})]) == ""
+    said = show_grid_ends([("a", low), ("b", high), ("c", mixed)])
+    assert said.endswith("worse on dev: a, phone: 0.001, 0.40; b, phone: 0.01, 1.00. ")
 
 
 def test_difference_is_paired() -> None:

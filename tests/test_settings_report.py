@@ -58,6 +58,8 @@ def test_settings_stand_beside_the_papers(tmp_path: Path, data: Path) -> None:
     assert ours["Adam's learning rate"] == ("0.001, after 50 updates of warm-up, falling to 0.0002 / 0.0002")
     assert ours["test audio heard in pretraining"] == "no / yes"
     assert ours["probes"] == "linear; one hidden layer of 256" and ours["seeds of probes"] == "7, 8 / 5"
+    assert ours["Adam's learning rate of probes"] == "dev's choice of 0.001, 0.01, falling to 0 in 10 passes"
+    assert ours["c_t that is probed"] == "carried through whole utterances"
 
 
 def test_a_corpus_without_a_note_is_named_not_placed(tmp_path: Path, data: Path) -> None:
@@ -86,8 +88,8 @@ def exp(tmp_path: Path) -> Path:
     }  # fmt: skip
     (exp / "mixed_speaker" / "train.json").write_text(json.dumps(trained))
     write(exp / "baselines", "mfcc", "phone", 40)
-    write(exp / "supervised_phone", "supervised", "phone", 70, windows=8, minibatches=1)
-    write(exp / "finetuned", "finetuned", "phone", 75, windows=8, minibatches=1)
+    write(exp / "supervised_phone", "supervised", "phone", 70, windows=8, minibatches=1, updates=1200)
+    write(exp / "finetuned", "finetuned", "phone", 75, windows=8, minibatches=1, updates=1200)
     [path] = exp.glob("finetuned/probes/*.json")
     pretrained = {"experiment": "mixed_speaker", "updates": 1200, "config": dataclasses.asdict(config)}
     facts = json.loads(path.read_text()) | {"pretrained": pretrained, "probe": "end_to_end", "seconds": 120.0}
@@ -99,6 +101,12 @@ def exp(tmp_path: Path) -> Path:
     for name in (*logs, "stage5.supervised_phone"):
         (exp / "log" / f"{name}.log").touch()
     return exp
+
+
+def test_the_length_of_supervised_training_is_told(exp: Path, data: Path) -> None:
+    assert settings(exp, data)["supervised and fine-tuned: updates × windows"] == [
+        "1,200 × 8, Adam's learning rate 0.0002", "not stated",
+    ]  # fmt: skip
 
 
 def test_a_row_is_found_by_its_number(exp: Path, data: Path) -> None:
@@ -114,19 +122,20 @@ def test_a_row_is_found_by_its_number(exp: Path, data: Path) -> None:
         "3.41 h", "12.0 min", trained, probed,
     ]  # fmt: skip
     assert (
-        "| 2.4 | mixed speaker, 12 steps, test audio heard | `ablations/mixed_speaker.seed0` | "
+        "| 2.4 | mixed speaker, 12 steps, test audio heard "
+        "| `ablations/mixed_speaker.seed0`, a link to `mixed_speaker` | "
         "`log/stage4.mixed_speaker.log`, `log/stage5.mixed_speaker.c.log`, `ablations/log/mixed_speaker.seed0.log` | "
         f"0 | 7, 8 | 1,200 | 3.41 h | 12.0 min | {trained} | {probed} |"
     ) in sources
     # 1,200 updates of 8 windows of 1.28 s: 3.41 h, after as many of pretraining, and 12 + 2 minutes.
     tuned = cells(sources, "CPC, mixed speaker, fine-tuned, test audio heard")
-    assert tuned[4:7] == ["1,200", "6.82 h", "14.0 min"] and tuned[7:] == [probed, ""]
+    assert tuned[4:7] == ["1,200 + 1,200", "6.82 h", "14.0 min"] and tuned[7:] == [probed, ""]
     assert cells(sources, "supervised")[5:7] == ["3.41 h", ""]
     by_row = {(result["table"], result.get("row")): result for result in results}
     assert (by_row[1, name]["hours_heard"], by_row[1, name]["seconds"]) == (3.41, 720)
     for result in results:
         if result["table"] in (1, 2):
-            assert f"\n| {result['number']} | {result['row']} | `{result['experiment']}` | " in sources
+            assert f"\n| {result['number']} | {result['row']} | `{result['experiment']}`" in sources
 
 
 def test_rows_say_what_was_heard(exp: Path, data: Path) -> None:
