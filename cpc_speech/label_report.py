@@ -151,15 +151,18 @@ def _by_shift(probes: list[LabelProbe]) -> Iterable[str]:
     yield ""
 
 
-def objects(exp: Path, name: Callable[[dict[str, Any]], str]) -> Iterable[dict[str, Any]]:
+def objects(exp: Path, data: Path, name: Callable[[dict[str, Any]], str]) -> Iterable[dict[str, Any]]:
     """What the section is made of, for results.json; ``name`` gives a probe's row."""
     for aligner, found in comparisons(exp).items():
-        kept = {key: found[key] for key in ("labels", "utterances", "frames", "boundaries")}
-        yield {"table": "label comparison", "row": aligner, "reference": Path(found["a"]).name, **kept}
+        yield {
+            "table": "label comparison", "row": aligner, "reference": labels_by(data), "alignment": found["labels"],
+            **{key: found[key] for key in ("utterances", "frames", "boundaries")},
+        }  # fmt: skip
     for row, path, _, facts in label_probes(exp, name):
         keys = ("labels", "label_shift", "accuracy", "ci95", "commit", "date", "command", "machine")
         yield {
             "table": "labels", "row": row, "task": "phone", "experiment": path.name,
+            "seed": facts.get("seed"), "updates": facts.get("updates") or None,
             **{key: facts[key] for key in keys}, **seed_facts(facts),
         }  # fmt: skip
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cpc_speech.config import Config
+from cpc_speech.config import Config, load_config
 from cpc_speech.cost import update_seconds
 from cpc_speech.metrics import read_metrics
 
@@ -64,6 +64,19 @@ def effort(exp: Path, facts: Mapping[str, Any]) -> tuple[float | None, float | N
             return None, None
         return hours + before["hours_heard"], seconds + before["seconds"]
     return hours, seconds
+
+
+def objects(exp: Path, trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[dict[str, Any]]:
+    """What the section is made of, for results.json: one object a pretraining that has ended."""
+    keys = (
+        "updates", "hours_heard", "corpus_hours", "seconds", "candidates", "dev_loss", "dev_accuracy",
+        "commit", "date", "command", "machine",
+    )  # fmt: skip
+    for path, facts in trained:
+        yield {
+            "table": "pretraining", "experiment": str(path.relative_to(exp)),
+            "seed": load_config([path / "config.yaml"]).seed, **{key: facts.get(key) for key in keys},
+        }  # fmt: skip
 
 
 def section(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:

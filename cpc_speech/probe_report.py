@@ -134,6 +134,11 @@ def row_label(facts: dict[str, Any]) -> str:
     return label + (test_heard(facts["config"]) if facts["row"] in ("c", "z") else "")
 
 
+def model_label(config: Config) -> str:
+    """What a row of a CPC model is called, whatever is made of its c_t."""
+    return f"CPC, {_setting(config)}{test_heard(config)}"
+
+
 def _setting(config: Config) -> str:
     """Of negatives, by the paper's name, and what else is not as in the paper's Table 1."""
     return row_name(config).replace(", 12 steps", "")
@@ -173,8 +178,7 @@ def table(exp: Path, results: list[Result]) -> list[str]:
         n = next((f"{r.candidates:,}" for r in row.tasks.values() if r.candidates), "")
         lines.append(f"| {' | '.join([row.number, row.label, *ours, *paper, ' / '.join(updates), n])} |")
     for number, (path, config) in under_way(exp, results).items():
-        label = f"CPC, {_setting(config)}{test_heard(config)}"
-        state = training_state(path, config.updates)
+        label, state = model_label(config), training_state(path, config.updates)
         lines.append(f"| {number} | {label} | {state} | | | | | {config.updates:,} | {config.num_candidates:,} |")
     return lines
 

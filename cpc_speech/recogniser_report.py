@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cpc_speech.config import load_config
 from cpc_speech.error_rate import ErrorRate, load_error_rate
 from cpc_speech.errors import UserError
-from cpc_speech.probe_report import LABELS
+from cpc_speech.probe_report import LABELS, model_label
+from cpc_speech.recognise import MINIBATCH
+from cpc_speech.recogniser import KERNEL
 from cpc_speech.scores import mean_difference, show_accuracy, show_difference, show_seeds
 
 REFERENCES = ("fbank", "mfcc39")  # what the others are compared with
@@ -33,8 +36,9 @@ class Recognised(NamedTuple):
 
     @property
     def row(self) -> str:
-        """What the table calls the features."""
-        return LABELS.get(self.features, f"CPC, {self.features}")
+        """What the table calls the features: as in Table 1 where they are of a model of stage 4."""
+        config = self.exp.parents[1] / self.features / "config.yaml"
+        return LABELS.get(self.features) or (model_label(load_config([config])) if config.exists() else self.features)
 
     @property
     def seed(self) -> int:
@@ -110,9 +114,10 @@ def section(exp: Path) -> Iterable[str]:
         f"Of {sum(errors.lengths):,} phones in {len(errors.utterances):,} test utterances"
         + (f" ({left_out} more are left out, as their phones are not known)" if left_out else "")
         + ": a recogniser trained by CTC on frozen features, by the best path, without a language model or a lexicon; "
-        "what was said is the 39 phones of the labels' alignment, without silence. The state with the lowest rate on "
-        "dev is the one that is tested. Intervals: 95 %, bootstrap over utterances, paired for differences; of several "
-        "seeds of the recogniser, their mean, and differences are of equal seeds, with the spread between them."
+        "what was said is the 39 phones of the labels' alignment, without silence. "
+        f"{_training(found)} The state with the lowest rate on dev is the one that is tested. A difference below 0 is "
+        "better. Intervals: 95 %, bootstrap over utterances, paired for differences; of several seeds of the "
+        "recogniser, their mean, and differences are of equal seeds, with the spread between them."
     )
     yield ""
     for lexicon, recognised in lexica.items():
@@ -133,7 +138,7 @@ def objects(exp: Path) -> Iterable[dict[str, Any]]:
     of_phones = ("per", "settings", "updates", "dim", "parameters", "left_out", *both)
     of_words = ("wer", "per", "per_ci95", "lexicon", "vocabulary", "unknown", "word_weight", "dev_wer", *both)
     for one in recognisers(exp):
-        names = {"row": one.row, "experiment": one.exp.name, "utterances": len(one.errors.utterances)}
+        names = {"row": one.row, "experiment": f"recogniser/{one.exp.name}", "utterances": len(one.errors.utterances)}
         yield {
             "table": "phone recognition", **names, "phones": sum(one.errors.lengths),
             **{key: one.facts[key] for key in of_phones},
@@ -143,6 +148,16 @@ def objects(exp: Path) -> Iterable[dict[str, Any]]:
                 "table": "word recognition", **names, "words": sum(one.words.errors.lengths),
                 **{key: one.words.facts[key] for key in of_words},
             }  # fmt: skip
+
+
+def _training(found: list[Recognised]) -> str:
+    """How the recognisers were trained, which no one has tuned: for all features alike."""
+    said = dict.fromkeys(
+        f"{settings['updates']:,} updates of {MINIBATCH} utterances, Adam's learning rate "
+        f"{settings['learning_rate']:g} falling to 0, a step of {settings['stride']} frames that sees {KERNEL}"
+        for settings in (one.facts["settings"] for one in found)
+    )
+    return f"All features get the same, chosen for none of them: {' / '.join(said)}."
 
 
 def _gain(seeds: list[Recognised], references: list[Recognised]) -> str:

@@ -25,6 +25,7 @@ from cpc_speech import (
     provenance_report,
     recogniser_report,
     settings_report,
+    steps_ahead_report,
 )
 from cpc_speech.config import Config
 from cpc_speech.datadir import read_split, read_table
@@ -120,7 +121,9 @@ def objects(found: Found) -> Iterable[dict[str, Any]]:
     yield from ablation_report.objects(found.ablations)
     yield from orderings.objects(found.orderings)
     yield from recogniser_report.objects(found.exp)
-    yield from label_report.objects(found.exp, probe_report.row_label)
+    yield from steps_ahead_report.objects(found.exp)
+    yield from pretraining_report.objects(found.exp, found.trained)
+    yield from label_report.objects(found.exp, found.data, probe_report.row_label)
 
 
 def _measured_on(data: Path) -> Iterable[str]:

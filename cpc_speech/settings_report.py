@@ -71,6 +71,14 @@ def section(data: Path, configs: Sequence[Config], results: list[Result], found:
         shown = _each(end_to_end, lambda c: f"{c.updates:,} × {_windows(c)}, Adam's learning rate {_rate(c)}")
         yield _line("supervised and fine-tuned: updates × windows", shown, _NOT_STATED)
     yield ""
+    yield (
+        "z_t is what the encoder makes of 10 ms of audio, c_t what the context network makes of z_t and all before it. "
+        "A model that predicts k steps ahead is to tell the z_t 10·k ms later from negatives, N candidates in all: "
+        "*mixed speaker* takes them from all frames of the minibatch, *(excl.)* without those of the window itself, "
+        "*same speaker* has one speaker a minibatch, *current sequence only* takes the window's own. A *seed* is that "
+        "of a network and its training; the probes on it have seeds of their own."
+    )
+    yield ""
 
 
 def corpus_name(data: Path) -> str:

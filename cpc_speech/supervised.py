@@ -44,7 +44,7 @@ from cpc_speech.provenance import provenance
 from cpc_speech.representations import CPCFrames
 from cpc_speech.scores import Score, save_score
 from cpc_speech.signals import stop_signals
-from cpc_speech.tasks import Task, load_splits, load_task
+from cpc_speech.tasks import Task, labels_by, load_splits, load_task
 from cpc_speech.windows import Window, WindowSampler, load_windows
 
 log = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         {
             "row": row, "task": task.name, "probe": "end_to_end", "classes": task.classes,
             "probe_context": "utterance", "majority": task.majority(), "seed": config.seed,
+            "labels": labels_by(args.data) if task.name == "phone" else None,
             "config": dataclasses.asdict(config), **facts, **provenance(),
         },
     )  # fmt: skip

@@ -91,8 +91,8 @@ def test_probes_by_label_set_and_by_shift(exp: Path) -> None:
 def test_results_json(exp: Path) -> None:
     """As far as a probe says it: the comparison, and each probe with its seeds."""
     probe(exp, "c", "gmm", 1, 53)
-    compared, probed = objects(exp, lambda facts: facts["row"])
-    assert (compared["row"], compared["reference"]) == ("pocketsphinx", "phones.ctm")
+    compared, probed = objects(exp, exp.parent / "data", lambda facts: facts["row"])
+    assert (compared["row"], compared["reference"]) == ("pocketsphinx", "gmm")
     assert (probed["labels"], probed["label_shift"], probed["accuracy"]) == ("gmm", 1, 53)
     assert probed["probe_seeds"] == [1, 2] and probed["accuracy_by_seed"] == [52, 54]
 
