@@ -195,7 +195,6 @@ def section(found: list[Ordering]) -> Iterable[str]:
             f"| {one.verdict} |"
         )
     yield ""
-    yield from _summary(found)
     yield (
         "Differences of accuracy between models that are alike in all else, but that *supervised* has a number of "
         "updates of its own, with 95 % intervals. With one seed it is a "
@@ -210,15 +209,15 @@ def section(found: list[Ordering]) -> Iterable[str]:
     yield ""
 
 
-def _summary(found: list[Ordering]) -> Iterable[str]:
-    """How many claims hold, and by name those that do not."""
+def summary(found: list[Ordering]) -> Iterable[str]:
+    """How many claims hold, and by name those that do not; nothing where none was measured."""
     measured = [one for one in found if one.pairs]
     if not measured:
         return
     shown = sum(one.finding == "as in the paper" for one in measured)
     alone = sum(len(one.pairs) == 1 for one in measured)
     seeds = f", {alone if alone < len(measured) else 'all'} of them with one seed" if alone else ""
-    said = [f"Of {len(measured)} orderings measured here{seeds}, {shown} are as in the paper"]
+    said = [f"Of {len(measured)} of the paper's orderings that were measured here{seeds}, {shown} are as in the paper"]
     for name, finding in (("reversed", "not at this scale: reversed"), ("undecided", "undecided")):
         others = [
             f"{one.better} above {one.worse} ({one.task}, {show_difference(*one.difference)})"

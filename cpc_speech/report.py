@@ -104,6 +104,7 @@ class Found(NamedTuple):
 def page(found: Found, pictures: list[figure_report.Figure], command: str) -> Iterable[str]:
     """RESULTS.md without its title."""
     yield from _measured_on(found.data)
+    yield from orderings.summary(found.orderings)
     yield from settings_report.section(found.data, found.configs, found.results, found.ablations)
     yield from probe_report.section(found.exp, found.results)
     yield from ablation_report.section(found.ablations)
