@@ -134,7 +134,9 @@ def read(path: Path, *keys: str) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; run the command that makes it first")
     facts = json.loads(path.read_text(encoding="utf-8"))
     if missing := [key for key in keys if key not in facts]:
-        raise UserError(f"{path} lacks {', '.join(missing)}; remove it and run the command that makes it again")
+        raise UserError(
+            f"{path} lacks {', '.join(missing)}; run what makes it again (of a recipe: the stage, with --force true)"
+        )
     return facts
 
 
