@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -224,20 +225,18 @@ def _differences(results: list[Result]) -> Iterable[str]:
     names = [name for name in REFERENCES if any(name == row for row, _, _ in references)]
     if not names:
         return
-    head = [f"{task}: less {LABELS[name]}" for task in TASKS for name in names]
+    head = [f"{task}: less {LABELS[name]}" for task, name in product(TASKS, names)]
     yield "## Differences from MFCC, in points"
     yield ""
     yield f"| no. | | {' | '.join(head)} |"
     yield "|---" * (len(head) + 2) + "|"
     for row in numbered:
         cells = []
-        for task in TASKS:
+        for task, name in product(TASKS, names):
             mine = row.tasks.get(task)
-            for name in names:
-                kind = mine and ("mlp" if mine.facts["probe"] == "mlp" else "linear")
-                other = references.get((name, kind, task))
-                apart = mine and other and other is not mine.score
-                cells.append(show_difference(*mine.score.difference(other)) if mine and other and apart else "")
+            other = mine and references.get((name, "mlp" if mine.facts["probe"] == "mlp" else "linear", task))
+            differ = mine and other and other is not mine.score
+            cells.append(show_difference(*mine.score.difference(other)) if mine and other and differ else "")
         if any(cells):
             yield f"| {row.number} | {row.label} | {' | '.join(cells)} |"
     yield ""

@@ -116,7 +116,8 @@ def wilson(share: float, number: int) -> tuple[float, float]:
     has a width where all of them succeed."""
     z, p = statistics.NormalDist().inv_cdf(0.975), share / 100
     centre, half = p + z * z / (2 * number), z * math.sqrt(p * (1 - p) / number + (z / (2 * number)) ** 2)
-    return tuple(100 * (centre + side) / (1 + z * z / number) for side in (-half, half))  # type: ignore[return-value]
+    scale = 100 / (1 + z * z / number)
+    return scale * (centre - half), scale * (centre + half)
 
 
 def show_accuracy(value: float, low: float, high: float) -> str:
