@@ -72,11 +72,11 @@ def section(data: Path, configs: Sequence[Config], results: list[Result], found:
         yield _line("supervised and fine-tuned: updates × windows", shown, _NOT_STATED)
     yield ""
     yield (
-        "z_t is the encoder's output, one each 10 ms, c_t that of the context network, of z_t and all before it. A model "
-        "of 12 steps is to tell each of the next 12 z from negatives, N candidates in all: *mixed speaker* takes them "
-        "from all frames of the minibatch, *(excl.)* from those of other windows than its own, *same speaker* has one "
-        "speaker a minibatch, *current sequence only* takes the window's own frames. A *seed* is that of a network and "
-        "its training; the probes on it have seeds of their own."
+        "z_t is the encoder's output, one each 10 ms, c_t that of the context network, of z_t and all before it. A "
+        "model of 12 steps is to tell each of the next 12 z from negatives, N candidates in all: *mixed speaker* takes "
+        "them from all frames of the minibatch, *(excl.)* from those of other windows than its own, *same speaker* has "
+        "one speaker a minibatch, *current sequence only* takes the window's own frames. A *seed* is that of a network "
+        "and its training; the probes on it have seeds of their own."
     )
     yield ""
 
