@@ -58,10 +58,10 @@ def draw(model: CPC, windows: Minibatches, number: int) -> list[float]:
     z, c = (torch.cat(parts) for parts in zip(*heard))
     random = torch.Generator().manual_seed(number)
     frames = z.shape[1]
-    return [gained(predict(c[:, : frames - k]), z, k, random) for k, predict in enumerate(model.predictors, 1)]
+    return [float(gained(predict(c[:, : frames - k]), z, k, random)) for k, predict in enumerate(model.predictors, 1)]
 
 
-def gained(prediction: Tensor, z: Tensor, k: int, random: torch.Generator) -> float:
+def gained(prediction: Tensor, z: Tensor, k: int, random: torch.Generator) -> Tensor:
     """log N − loss, in nats, where the candidates of each frame of a window are the frame k steps ahead of it and one
     random frame of each other window, another one for every frame.
 
@@ -74,4 +74,4 @@ def gained(prediction: Tensor, z: Tensor, k: int, random: torch.Generator) -> fl
     others = z[torch.arange(N, device=z.device), chosen]  # (T − k, N, D): of each window, for frame t of all others
     scores = prediction.transpose(0, 1) @ others.transpose(1, 2)  # (T − k, N, N)
     scores.diagonal(dim1=1, dim2=2).copy_((prediction * z[:, k:]).sum(2).T)
-    return math.log(N) + float(scores.log_softmax(2).diagonal(dim1=1, dim2=2).mean(dtype=torch.double))
+    return math.log(N) + scores.log_softmax(2).diagonal(dim1=1, dim2=2).mean(dtype=torch.double)

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cpc_speech import supervised
 from cpc_speech.checkpoint import build_model
 from cpc_speech.config import Config
+from cpc_speech.information import gained
 from cpc_speech.loader import waveform
 from cpc_speech.objective import cpc_loss, mean
 from cpc_speech.optimise import adam, update_weights
@@ -159,6 +160,8 @@ def test_steps_ahead_are_counted_there(on_gpu: Emulated) -> None:
             model = build_model(Config(**SMALL))
         with Copies() as copies:
             assert count(model, torch.zeros(4, 3200, device=GPU)).device == GPU
+        z = torch.zeros(4, 20, 16, device=GPU)
+        assert gained(z[:, 1:], z, 1, torch.Generator()).device == GPU
     assert copies.seen == []
 
 

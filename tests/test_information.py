@@ -39,7 +39,7 @@ def test_what_is_known_is_the_speaker() -> None:
     found = []
     for seed in range(400):
         _, z = by_speaker(WINDOWS, seed)
-        found.append(information.gained(z[:, 1:], z, 1, random))
+        found.append(float(information.gained(z[:, 1:], z, 1, random)))
     mean = sum(found) / len(found)
     assert mean == pytest.approx(expected_gain(WINDOWS - 1, 1), abs=0.06)
     assert expected_gain(WINDOWS - 1, 1) < expected_gain(information.CANDIDATES - 1, 1) < math.log(SPEAKERS)
@@ -61,7 +61,7 @@ def test_equals_plain_loops(k: int) -> None:
             positive = float(prediction[i, t] @ z[i, t + k])
             negatives = [float(prediction[i, t] @ z[j, chosen[t, j]]) for j in range(4) if j != i]
             total += math.log(4) - math.log(sum(math.exp(score - positive) for score in [positive, *negatives]))
-    found = information.gained(prediction, z, k, torch.Generator().manual_seed(7))
+    found = float(information.gained(prediction, z, k, torch.Generator().manual_seed(7)))
     assert found == pytest.approx(total / (4 * (6 - k)), abs=1e-5)  # of float32
 
 

@@ -17,7 +17,7 @@ from runs import ROOT, SMALL, arguments, latest, metrics_lines
 from torch import Tensor
 
 import cpc_speech
-from cpc_speech import probe, recogniser, steps_ahead, supervised
+from cpc_speech import information, probe, recogniser, steps_ahead, supervised
 from cpc_speech import train as module
 from cpc_speech.checkpoint import build_model
 from cpc_speech.config import Config
@@ -159,6 +159,12 @@ def test_frames_and_steps_ahead(recurrence: str) -> None:
         for device in (GPU, CPU)
     )
     assert_close(next(counted), next(counted))  # near ties apart
+    z = torch.randn(16, 20, 8, generator=torch.Generator().manual_seed(0))
+    nats = (
+        information.gained(z[:, 1:].to(device), z.to(device), 1, torch.Generator().manual_seed(0)).cpu()
+        for device in (GPU, CPU)
+    )
+    assert_close(next(nats), next(nats))
 
 
 @pytest.mark.parametrize("head", recogniser.HEADS)
