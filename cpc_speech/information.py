@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cpc_speech.errors import require
 from cpc_speech.loader import Minibatches, waveform
 from cpc_speech.model import CPC
+from cpc_speech.scores import student_t
 
 CANDIDATES = 128  # N
 DRAWS = 8  # of so many windows
@@ -38,7 +38,7 @@ def measure(model: CPC, windows: Minibatches) -> dict[str, Any]:
     """
     draws = tqdm(range(DRAWS), unit="draw", desc="mutual information", dynamic_ncols=True)
     bounds = [draw(model, windows, number) for number in draws]
-    half = float(require("scipy.stats", "analysis").t.ppf(0.975, DRAWS - 1)) / math.sqrt(DRAWS)
+    half = student_t(DRAWS - 1) / math.sqrt(DRAWS)
     result: dict[str, Any] = {"independent_windows": CANDIDATES, "draws": DRAWS}
     result |= {"information": [], "information_ci95": []}
     for values in zip(*bounds):

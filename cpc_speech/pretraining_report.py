@@ -31,6 +31,13 @@ def say_test_heard(names: Iterable[str]) -> str:
     )
 
 
+def files_of_experiments(exp: Path, name: str) -> list[Path]:
+    """Files of this name in the folders of stages 4 and 6. A row of Table 2 that stage 4 had trained already is a link
+    to it, and left out."""
+    paths = [*sorted(exp.glob(f"*/{name}")), *sorted(exp.glob(f"ablations/*/{name}"))]
+    return [path for path in paths if not path.parent.is_symlink()]
+
+
 def training_of(exp: Path) -> dict[str, Any] | None:
     """What a pretraining says of itself when it has ended."""
     path = exp / "train.json"

@@ -124,8 +124,8 @@ def row_label(facts: dict[str, Any]) -> str:
     """The row's name: the paper's, where the paper has such a row."""
     if facts["row"] == "finetuned":
         config = facts["pretrained"]["config"]
-        return f"CPC, {_setting(Config(**config))}, fine-tuned{test_heard(config)}"
-    label = LABELS.get(facts["row"]) or f"CPC, {_setting(Config(**facts['config']))}"
+        return f"{_setting(Config(**config))}, fine-tuned{test_heard(config)}"
+    label = LABELS.get(facts["row"]) or _setting(Config(**facts["config"]))
     if facts["row"] == "z":
         label += ", z_t"
     if facts["probe"] == "mlp":
@@ -137,12 +137,12 @@ def row_label(facts: dict[str, Any]) -> str:
 
 def model_label(config: Config) -> str:
     """What a row of a CPC model is called, whatever is made of its c_t."""
-    return f"CPC, {_setting(config)}{test_heard(config)}"
+    return _setting(config) + test_heard(config)
 
 
 def _setting(config: Config) -> str:
     """Of negatives, by the paper's name, and what else is not as in the paper's Table 1."""
-    return row_name(config).replace(", 12 steps", "")
+    return f"CPC, {row_name(config)}".replace(", 12 steps", "")
 
 
 def rows(results: list[Result]) -> list[Row]:

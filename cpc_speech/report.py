@@ -85,10 +85,8 @@ class Found(NamedTuple):
     @property
     def trained(self) -> list[tuple[Path, dict[str, Any]]]:
         """Pretrainings that have ended, and what they say of themselves."""
-        paths = [*sorted(self.exp.glob("*/train.json")), *sorted(self.exp.glob("ablations/*/train.json"))]
-        # A row of Table 2 that stage 4 had trained already is a link to it.
-        own = [path for path in paths if not path.parent.is_symlink()]
-        return [(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in own]
+        paths = pretraining_report.files_of_experiments(self.exp, "train.json")
+        return [(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     @property
     def phone_probes(self) -> list[label_report.LabelProbe]:

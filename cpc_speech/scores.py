@@ -82,8 +82,13 @@ def mean_difference(pairs: Sequence[tuple[Score, Score]]) -> tuple[float, float,
     if not (total := over_utterances + over_seeds):
         return mean, mean, mean
     freedom = total**2 / (over_seeds**2 / (seeds - 1) + over_utterances**2 / max(1, utterances - 1))
-    half = float(require("scipy.stats", "analysis").t.ppf(0.975, freedom)) * math.sqrt(total)
+    half = student_t(freedom) * math.sqrt(total)
     return mean, mean - half, mean + half
+
+
+def student_t(freedom: float) -> float:
+    """How many standard errors a 95 % interval reaches to either side, with so many degrees of freedom."""
+    return float(require("scipy.stats", "analysis").t.ppf(0.975, freedom))
 
 
 def _resampled_difference(a: Score, b: Score) -> np.ndarray:

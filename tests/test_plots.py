@@ -160,8 +160,6 @@ def test_steps_ahead(tmp_path: Path) -> None:
     assert (
         "Models: mixed speaker, 20 steps; same speaker, 12 steps." in said["caption"] and "Figure 3" in said["caption"]
     )
-
-
     assert "from 127 others" in bound["caption"] and "8 draws of 128 windows of the test split" in bound["caption"]
 
     [axes] = plot_steps_ahead.draw_information(models, ["a", "b"]).axes

@@ -19,8 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def documented() -> set[str]:
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     cells = re.findall(r"^\| (`.*?) \|", text.split("## Found in most")[1], re.MULTILINE)
-    names = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    return names
+    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
 
 def fields(results: list[dict[str, Any]]) -> set[str]:
