@@ -17,16 +17,8 @@ from cpc_speech.config import Config, load_config
 from cpc_speech.infonce import PAPER_SETTINGS, setting_name
 from cpc_speech.metrics import training_state
 from cpc_speech.pretraining_report import effort, say_test_heard, test_heard
-from cpc_speech.scores import (
-    Score,
-    load_score,
-    seed_facts,
-    show_accuracy,
-    show_difference,
-    show_grid_ends,
-    show_probe_seeds,
-    show_seeds,
-)
+from cpc_speech.probe_facts import seed_facts, show_grid_ends, show_probe_seeds
+from cpc_speech.scores import Score, load_score, show_accuracy, show_difference, show_seeds
 
 # van den Oord et al. 2018, Table 2, in its order: phone accuracy, in per cent.
 PAPER = {

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cpc_speech.datadir import read_table
-from cpc_speech.scores import Score, load_score, seed_facts, show_accuracy, show_difference
+from cpc_speech.probe_facts import seed_facts
+from cpc_speech.scores import Score, load_score, show_accuracy, show_difference
 from cpc_speech.tasks import labels_by
 
 

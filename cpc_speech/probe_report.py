@@ -12,17 +12,8 @@ from cpc_speech.ablation_report import row_name
 from cpc_speech.config import Config, load_config
 from cpc_speech.metrics import training_state
 from cpc_speech.pretraining_report import TEST_HEARD, effort, say_test_heard, show_updates, test_heard
-from cpc_speech.scores import (
-    Score,
-    fits,
-    load_score,
-    seed_facts,
-    show_accuracy,
-    show_difference,
-    show_grid_ends,
-    show_probe_seeds,
-    wilson,
-)
+from cpc_speech.probe_facts import fits, seed_facts, show_grid_ends, show_probe_seeds
+from cpc_speech.scores import Score, load_score, show_accuracy, show_difference, wilson
 
 # van den Oord et al. 2018: phone, speaker, in per cent. Of Table 1; same-speaker negatives of Table 2, and the hidden
 # layer of section 3.1's text.

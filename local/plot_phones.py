@@ -20,8 +20,8 @@ import numpy as np
 
 from cpc_speech.errors import UserError, run
 from cpc_speech.phones import BROAD_CLASSES, broad_class, read_symbols
+from cpc_speech.probe_facts import fits
 from cpc_speech.probe_report import row_label
-from cpc_speech.scores import fits
 
 BAR = (0, 1, 5, 20, 50, 100)  # per cent, named beside the scale of darkness
 

@@ -21,7 +21,7 @@ from cpc_speech.errors import UserError, require, run
 
 PANELS = (("top1", "top-1 accuracy, %"), ("pairwise", "pairwise accuracy, %"))
 SAME = (  # on what they were measured
-    "candidates", "windows", "window_samples", "window_seed", "minibatches", "independent_windows",
+    "candidates", "windows", "window_samples", "window_seed", "minibatches", "independent_windows", "draws",
 )  # fmt: skip
 
 

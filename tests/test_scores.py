@@ -12,7 +12,8 @@ import oracles
 import pytest
 
 from cpc_speech.errors import UserError
-from cpc_speech.scores import Score, load_score, mean_difference, pooled, save_score, show_grid_ends, wilson
+from cpc_speech.probe_facts import show_grid_ends
+from cpc_speech.scores import Score, load_score, mean_difference, pooled, save_score, wilson
 
 
 def score(seed: int, utterances: int = 300, p: float = 0.6) -> Score:
