@@ -11,7 +11,7 @@ help:  ## list what there is
 
 install: $(INSTALLED)  ## make .venv with all that is needed
 
-demo: $(INSTALLED)  ## the whole path on synthetic speech, in minutes: recipes/synthetic/run.sh
+demo: $(INSTALLED)  ## from synthetic speech to the report, in minutes: recipes/synthetic/run.sh
 	recipes/synthetic/run.sh
 
 # One thread: networks of this size are slower with more, and far slower beside other processes.

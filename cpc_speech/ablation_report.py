@@ -18,7 +18,15 @@ from cpc_speech.infonce import PAPER_SETTINGS, setting_name
 from cpc_speech.metrics import training_state
 from cpc_speech.pretraining_report import effort, say_test_heard, test_heard
 from cpc_speech.probe_facts import seed_facts, show_grid_ends, show_probe_seeds
-from cpc_speech.scores import Score, load_score, show_accuracy, show_difference, show_seeds
+from cpc_speech.scores import (
+    Score,
+    load_score,
+    mean_accuracy,
+    mean_difference,
+    show_accuracy,
+    show_difference,
+    show_seeds,
+)
 
 # van den Oord et al. 2018, Table 2, in its order: phone accuracy, in per cent.
 PAPER = {
@@ -150,19 +158,15 @@ def rows(found: list[Ablation]) -> list[Row]:
     ]
 
 
-def differences(found: list[Ablation]) -> dict[Path, tuple[float, float, float]]:
-    """Experiment -> its accuracy less that of the 12-step mixed-speaker model with the same seed and everything else
-    alike, in points, with its 95 % interval; experiments that have no such model to compare with are left out."""
-    references = {}
+def references(found: list[Ablation]) -> dict[Path, Score]:
+    """Experiment -> the score of the 12-step mixed-speaker model with the same seed and everything else alike;
+    experiments that have no such model to compare with are left out."""
+    by_config = {}
     for ablation in found:
         if ablation.score and ablation.paper_row == REFERENCE:
-            references[replace(ablation.config, **HOUSEKEEPING)] = ablation.score
-    result = {}
-    for ablation in found:
-        reference = references.get(ablation.compared_with())
-        if ablation.score and ablation.paper_row != REFERENCE and reference:
-            result[ablation.exp] = ablation.score.difference(reference)
-    return result
+            by_config[replace(ablation.config, **HOUSEKEEPING)] = ablation.score
+    compared = {one.exp: by_config.get(one.compared_with()) for one in found if one.paper_row != REFERENCE}
+    return {exp: score for exp, score in compared.items() if score}
 
 
 def section(found: list[Ablation]) -> Iterable[str]:
@@ -175,9 +179,9 @@ def section(found: list[Ablation]) -> Iterable[str]:
     yield ""
     probed = [(f"row {row.number}", one.facts) for row in rows(found) for one in row.seeds if one.score]
     yield (
-        "Phone accuracy of a linear probe on c_t: with one seed, a 95 % interval (bootstrap over utterances); with "
-        "several, their mean ± their standard deviation (n: how many). The difference is from the 12-step "
-        "mixed-speaker model of the same seed: with one seed, a paired bootstrap over the same test utterances. "
+        "Phone accuracy of a linear probe on c_t, and less that of the 12-step mixed-speaker model of the same seed, "
+        "with 95 % intervals: with one seed, a bootstrap over utterances, for differences a paired one; with several, "
+        "that of the mean over models of any seed, as below for orderings, and s, the standard deviation of the seeds. "
         f"{show_probe_seeds(probed)}{show_grid_ends(probed)}{say_test_heard(one.row for one in found)}".rstrip()
     )
     yield ""
@@ -185,38 +189,29 @@ def section(found: list[Ablation]) -> Iterable[str]:
 
 def table(found: list[Ablation]) -> list[str]:
     """Table 2: the paper's accuracies beside ours; its rows that were not begun stand with the paper's figure alone."""
-    apart = differences(found)
+    compared = references(found)
     return [
         "| no. | | phone, % | less mixed speaker, 12 steps | paper: phone | N | updates | seeds |",
         "|---" * 8 + "|",
-        *(_line(row, apart) for row in rows(found)),
+        *(_line(row, compared) for row in rows(found)),
     ]
 
 
-def _line(row: Row, apart: dict[Path, tuple[float, float, float]]) -> str:
+def _line(row: Row, compared: dict[Path, Score]) -> str:
     seeds, paper = row.seeds, "" if row.paper is None else str(row.paper)
     if not seeds:
         return f"| {row.number} | {row.name} | | | {paper} | | | |"
     config = seeds[0].config
-    probed = [one.facts for one in seeds if one.score]
-    accuracy = ""
-    if len(probed) == 1:
-        accuracy = show_accuracy(probed[0]["accuracy"], *probed[0]["ci95"])
-    elif probed:
-        mean, spread = _mean_and_spread([facts["accuracy"] for facts in probed])
-        accuracy = f"{mean:.1f} ± {spread:.1f} (n {len(probed)})"
+    scores = [one.score for one in seeds if one.score]
+    accuracy = show_accuracy(*mean_accuracy(scores)) + _spread([score.accuracy for score in scores]) if scores else ""
     under_way = [
         f"{one.state}{f' (seed {one.config.seed})' if len(seeds) > 1 else ''}" for one in seeds if not one.score
     ]
-    compared = [one for one in seeds if one.exp in apart]
-    known = [apart[one.exp] for one in compared]
+    pairs = [(one.score, compared[one.exp]) for one in seeds if one.score and one.exp in compared]
     difference = ""
-    if len(known) == 1:
-        difference = show_difference(*known[0])
-    elif known:
-        mean, spread = _mean_and_spread([value for value, _, _ in known])
-        difference = f"{mean:+.1f} ± {spread:.1f} (n {len(known)})"
-    difference += show_seeds([one.config.seed for one in compared], len(probed))
+    if pairs:
+        difference = show_difference(*mean_difference(pairs)) + _spread([a.accuracy - b.accuracy for a, b in pairs])
+        difference += show_seeds([one.config.seed for one in seeds if one.score and one.exp in compared], len(scores))
     cells = [
         row.number, row.name, "; ".join(filter(None, [accuracy, *under_way])), difference, paper,
         f"{config.num_candidates:,}", f"{config.updates:,}", ", ".join(str(one.config.seed) for one in seeds),
@@ -224,29 +219,33 @@ def _line(row: Row, apart: dict[Path, tuple[float, float, float]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _mean_and_spread(values: list[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation."""
-    return statistics.fmean(values), statistics.stdev(values)
+def _spread(values: list[float]) -> str:
+    return f", s {statistics.stdev(values):.1f}" if len(values) > 1 else ""
 
 
 def objects(found: list[Ablation]) -> Iterable[dict[str, Any]]:
     """What Table 2 is made of, for results.json: one object an experiment that was probed, and one for each row that
     was probed with several seeds."""
-    apart = differences(found)
+    compared = references(found)
     for row in rows(found):
         probed = [one for one in row.seeds if one.score]
         for one in probed:
-            yield _object(row, one, apart.get(one.exp))
-        if len(probed) > 1:
-            mean, spread = _mean_and_spread([one.facts["accuracy"] for one in probed])
+            yield _object(row, one, compared.get(one.exp))
+        scores = [one.score for one in probed if one.score]
+        if len(scores) > 1:
+            mean, *interval = (round(value, 3) for value in mean_accuracy(scores))
+            config = probed[0].config
             yield {
                 "table": "2, over seeds", "number": row.number, "row": row.name, "task": "phone",
-                "mean": round(mean, 3), "standard_deviation": round(spread, 3),
-                "seeds": [one.config.seed for one in probed],
+                "mean": mean, "ci95": interval,
+                "standard_deviation": round(statistics.stdev([score.accuracy for score in scores]), 3),
+                "paper": row.paper, "seeds": [one.config.seed for one in probed], "updates": config.updates,
+                "candidates": config.num_candidates, "pretrain_on": config.pretrain_on,
             }  # fmt: skip
 
 
-def _object(row: Row, one: Ablation, apart: tuple[float, float, float] | None) -> dict[str, Any]:
+def _object(row: Row, one: Ablation, reference: Score | None) -> dict[str, Any]:
+    apart = one.score.difference(reference) if one.score and reference else None
     difference, *interval = (round(value, 3) for value in apart) if apart else (None,)
     hours, seconds = effort(one.exp, one.facts)
     return {

@@ -95,6 +95,11 @@ def save_if_best(exp: Path, model: CPC, update: int, dev_loss: float) -> None:
         _write(path, {"model": model.state_dict(), "update": update, "dev_loss": dev_loss})
 
 
+def newest_update(exp: Path) -> int:
+    """The update after which a state was last saved, by its file's name; 0 where there is none."""
+    return max((int(path.stem.rpartition("-")[2]) for path in _newest_first(exp)), default=0)
+
+
 def load_latest(exp: Path) -> dict[str, Any] | None:
     """The newest state that can be read, or None where there is none; damaged ones are warned of and passed over.
 

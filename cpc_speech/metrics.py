@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from cpc_speech.checkpoint import newest_update
 from cpc_speech.files import atomic_write
 from cpc_speech.infonce import InfoNCE
 
@@ -70,7 +71,8 @@ def training_state(exp: Path, updates: int) -> str:
     if (exp / "train.json").exists():
         return "trained, not probed yet"
     lines = read_metrics(exp, "train")
-    return f"begun, update {lines[-1]['update'] if lines else 0:,} of {updates:,}"
+    update = lines[-1]["update"] if lines else newest_update(exp)  # networks trained end to end have no curves
+    return f"begun, update {update:,} of {updates:,}"
 
 
 def _whole_lines(path: Path) -> list[str]:

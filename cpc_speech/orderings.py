@@ -19,6 +19,7 @@ from cpc_speech import ablation_report, probe_report
 from cpc_speech.ablation_report import HOUSEKEEPING, REFERENCE, Ablation
 from cpc_speech.checkpoint import build_model
 from cpc_speech.config import Config
+from cpc_speech.pretraining_report import TEST_HEARD
 from cpc_speech.probe_report import Result
 from cpc_speech.scores import Score, mean_difference, show_difference
 
@@ -76,6 +77,17 @@ class Ordering:
     def paper(self) -> float:
         """By how much, in points."""
         return _paper(self.better, self.task) - _paper(self.worse, self.task)
+
+    @property
+    def pretrain_on(self) -> str | None:
+        """What the pretraining of the models heard, where one was pretrained."""
+        heard = [model.config.pretrain_on for pair in self.pairs for model in pair if model.is_cpc and model.config]
+        return heard[0] if heard else None
+
+    @property
+    def heard(self) -> str:
+        """What is added to the claim where models heard test's audio."""
+        return TEST_HEARD if self.pretrain_on == "all" else ""
 
     @property
     def seeds(self) -> list[int]:
@@ -191,8 +203,8 @@ def section(found: list[Ordering]) -> Iterable[str]:
         spread = ", ".join(f"{value:+.1f}" for value in one.by_seed) if len(one.pairs) > 1 else ""
         seeds = ", ".join(map(str, one.seeds))
         yield (
-            f"| {one.better} | {one.worse} | {one.task} | {rows} | {one.paper:+.1f} | {here} | {spread} | {seeds} "
-            f"| {one.verdict} |"
+            f"| {one.better} | {one.worse} | {one.task}{one.heard} | {rows} | {one.paper:+.1f} | {here} | {spread} "
+            f"| {seeds} | {one.verdict} |"
         )
     yield ""
     yield (
@@ -220,7 +232,7 @@ def summary(found: list[Ordering]) -> Iterable[str]:
     said = [f"Of {len(measured)} of the paper's orderings that were measured here{seeds}, {shown} are as in the paper"]
     for name, finding in (("reversed", "not at this scale: reversed"), ("undecided", "undecided")):
         others = [
-            f"{one.better} above {one.worse} ({one.task}, {show_difference(*one.difference)})"
+            f"{one.better} above {one.worse} ({one.task}{one.heard}, {show_difference(*one.difference)})"
             for one in measured if one.finding == finding
         ]  # fmt: skip
         if others:
@@ -236,7 +248,8 @@ def objects(found: list[Ordering]) -> Iterable[dict[str, Any]]:
         by_seed = one.by_seed
         yield {
             "table": "orderings", "better": one.better, "worse": one.worse, "task": one.task,
-            "paper": round(one.paper, 2), "difference": mean, "difference_ci95": interval or None,
+            "pretrain_on": one.pretrain_on, "paper": round(one.paper, 2),
+            "difference": mean, "difference_ci95": interval or None,
             "by_seed": [round(value, 3) for value in by_seed], "seeds": one.seeds,
             "standard_deviation": round(statistics.stdev(by_seed), 3) if len(by_seed) > 1 else None,
             "numbers": [[a.number, b.number] for a, b in one.pairs],

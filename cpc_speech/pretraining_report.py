@@ -80,9 +80,10 @@ def objects(exp: Path, trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[d
         "commit", "date", "command", "machine",
     )  # fmt: skip
     for path, facts in trained:
+        config = load_config([path / "config.yaml"])
         yield {
-            "table": "pretraining", "experiment": str(path.relative_to(exp)),
-            "seed": load_config([path / "config.yaml"]).seed, **{key: facts.get(key) for key in keys},
+            "table": "pretraining", "experiment": str(path.relative_to(exp)), "seed": config.seed,
+            "pretrain_on": config.pretrain_on, **{key: facts.get(key) for key in keys},
         }  # fmt: skip
 
 
@@ -103,7 +104,11 @@ def section(trained: list[tuple[Path, dict[str, Any]]]) -> Iterable[str]:
         ]  # fmt: skip
         yield f"| {' | '.join(cells)} |"
     yield ""
-    yield "Losses by update 300 and 500 are means of the last five logged minibatches up to it, in nats."
+    seconds, heard = (sum(facts[key] for _, facts in trained) for key in ("seconds", "hours_heard"))
+    yield (
+        f"In all {seconds / 3600:.1f} h of wall time for {heard:,.0f} h of audio heard; models may have been trained "
+        "side by side. Losses by update 300 and 500 are means of the last five logged minibatches up to it, in nats."
+    )
     yield ""
     yield from _by_step([(path, facts) for path, facts in trained if facts["dev_loss"]])
 

@@ -181,11 +181,21 @@ def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> t
     if best in (0, len(dev) - 1):
         log.info("the best of the learning rates %s is at the grid's end: dev %s", LEARNING_RATES, dev)
     facts = {"learning_rates": LEARNING_RATES, "learning_rate": LEARNING_RATES[best]}
-    facts |= {"dev_accuracy": dev, "passes": PASSES}
+    facts |= {"dev_accuracy": dev, "passes": passes_over(labelled_frames(task))}
     if kind == "mlp":
         facts["hidden"] = HIDDEN
     score, details = score_test(answers_of(probes[best], store, task, "test", device), store.utterances, task)
     return score, probes[best], facts | details
+
+
+def labelled_frames(task: Task) -> int:
+    """Of the train split."""
+    return sum(int((task.targets[i] >= 0).sum()) for i in task.splits["train"])
+
+
+def passes_over(frames: int) -> int:
+    """How often a probe hears so many frames."""
+    return max(PASSES, math.ceil(UPDATES * MINIBATCH / frames))
 
 
 def make_classifier(kind: str, dim: int, classes: int, seed: int) -> nn.Module:
@@ -208,10 +218,10 @@ def fit(store: FeatureStore, task: Task, seed: int, device: torch.device, kind: 
     probes = [make_classifier(kind, store.dim, task.classes, seed).to(device) for _ in LEARNING_RATES]
     groups = [{"params": list(probe.parameters()), "lr": rate} for probe, rate in zip(probes, LEARNING_RATES)]
     optimizer = torch.optim.Adam(groups, fused=True)
-    frames = sum(int((target >= 0).sum()) for target in targets)
+    frames = labelled_frames(task)
     if not frames:
         raise UserError(f"no frame of the train split has a {task.name} label; label it anew (stage 2)")
-    passes = max(PASSES, math.ceil(UPDATES * MINIBATCH / frames))
+    passes = passes_over(frames)
     total = passes * frames
     progress = tqdm(total=total, unit="frame", unit_scale=True, desc=f"{task.name} probe", dynamic_ncols=True)
     done = 0

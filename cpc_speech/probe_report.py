@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -147,12 +148,41 @@ def rows(results: list[Result]) -> list[Row]:
     return [Row(f"1.{i}", label, tasks) for i, ((label, _), tasks) in enumerate(grouped.items(), 1)]
 
 
-def under_way(exp: Path, results: list[Result]) -> dict[str, tuple[Path, Config]]:
-    """Number of a further row → experiment: models in training, or waiting for their first probe."""
+class UnderWay(NamedTuple):
+    """A further row: a network in training, or a model that waits for its first probe."""
+
+    number: str
+    label: str
+    task: str | None  # of a network that is trained for one
+    exp: Path
+    config: Config
+    state: str
+
+    @property
+    def cells(self) -> list[str]:
+        """Of the tasks. A model of CPC is for both, and said of once."""
+        return [self.state if task == (self.task or TASKS[0]) else "" for task in TASKS]
+
+
+def under_way(exp: Path, results: list[Result]) -> list[UnderWay]:
+    """Models of CPC first, then networks trained end to end."""
     shown = {result.exp for result in results}
-    paths = [path.parent for path in sorted(exp.glob("*/metrics.jsonl")) if path.parent not in shown]
-    begun = [(path, load_config([path / "config.yaml"])) for path in paths if not path.name.startswith(".")]
-    return {f"1.{i}": one for i, one in enumerate(begun, len(rows(results)) + 1)}
+    begun = []
+    for name in ("metrics.jsonl", "network.json"):
+        for path in sorted(exp.glob(f"*/{name}")):
+            if path.parent in shown or path.parent.name.startswith("."):
+                continue
+            config = load_config([path.parent / "config.yaml"])
+            if name == "metrics.jsonl":
+                begun.append((model_label(config), None, path.parent, config))
+            else:
+                facts = json.loads(path.read_text(encoding="utf-8"))
+                about = {"probe": "end_to_end", "probe_context": "utterance"}
+                begun.append((row_label(facts | about), facts["task"], path.parent, config))
+    return [
+        UnderWay(f"1.{i}", *one, training_state(one[2], one[3].updates))
+        for i, one in enumerate(begun, len(rows(results)) + 1)
+    ]
 
 
 def table(exp: Path, results: list[Result]) -> list[str]:
@@ -169,9 +199,10 @@ def table(exp: Path, results: list[Result]) -> list[str]:
         updates = dict.fromkeys(filter(None, (show_updates(r.facts) for r in row.tasks.values())))
         n = next((f"{r.candidates:,}" for r in row.tasks.values() if r.candidates), "")
         lines.append(f"| {' | '.join([row.number, row.label, *ours, *paper, ' / '.join(updates), n])} |")
-    for number, (path, config) in under_way(exp, results).items():
-        label, state = model_label(config), training_state(path, config.updates)
-        lines.append(f"| {number} | {label} | {state} | | | | | {config.updates:,} | {config.num_candidates:,} |")
+    for one in under_way(exp, results):
+        n = "" if one.task else f"{one.config.num_candidates:,}"
+        cells = [one.number, one.label, *one.cells, "", "", "", f"{one.config.updates:,}", n]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -199,12 +230,34 @@ def section(exp: Path, results: list[Result]) -> Iterable[str]:
         "the utterance so far; N is the number of candidates, the positive among them. Intervals of 95 % are "
         "bootstraps over utterances, of whole utterances Wilson's. They are about more utterances of these speakers, "
         f"not about other speakers. {show_probe_seeds(numbered)}{show_grid_ends(numbered)}"
-        f"{say_test_heard(result.row for result in results)}The paper's figures are of its own setting, which stands "
-        "above beside this one's: of its Table 1, for same-speaker negatives of its Table 2, and for the hidden layer "
-        "of section 3.1."
+        f"{_say_checks(checks(exp))}{say_test_heard(result.row for result in results)}The paper's figures are of its "
+        "own setting, which stands above beside this one's: of its Table 1, for same-speaker negatives of its Table 2, "
+        "and for the hidden layer of section 3.1."
     )
     yield ""
     yield from _differences(results)
+
+
+def checks(exp: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Experiments, and what local/check_probe.py found of linear probes on them."""
+    paths = [path for path in sorted(exp.glob("*/probes/check/*.json")) if not path.parts[-4].startswith(".")]
+    found = [(path.parents[2], json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    return sorted(found, key=lambda one: (_ORDER.index(one[1]["row"]), TASKS.index(one[1]["task"])))
+
+
+def _say_checks(found: list[tuple[Path, dict[str, Any]]]) -> str:
+    """A sentence, for the text below the table."""
+    if not found:
+        return ""
+    said = [
+        f"{row_label(one)}, {one['task']}: {one['accuracy']:.2f} and {one['scikit_learn']:.2f} "
+        f"(of {one['train_utterances']:,} utterances, {one['train_frames']:,} frames)"
+        for _, one in found
+    ]
+    return (
+        "A linear probe, and scikit-learn's logistic regression fitted to the same frames of a subset of train, on "
+        f"the same of test, %: {'; '.join(said)}. "
+    )
 
 
 def _differences(results: list[Result]) -> Iterable[str]:
@@ -239,11 +292,19 @@ def _differences(results: list[Result]) -> Iterable[str]:
     yield ""
 
 
-def objects(results: list[Result]) -> Iterable[dict[str, Any]]:
-    """One object a number of the table, for results.json."""
+def objects(exp: Path, results: list[Result]) -> Iterable[dict[str, Any]]:
+    """One object a number of the table, for results.json; and one a check of a probe."""
     for row in rows(results):
         for result in row.tasks.values():
             yield _object(row.number, result, row.paper[TASKS.index(result.task)])
+    for path, facts in checks(exp):
+        yield {
+            "table": "probe check", "row": row_label(facts), "task": facts["task"], "experiment": path.name,
+            "accuracy": round(facts["accuracy"], 3), "scikit_learn": round(facts["scikit_learn"], 3),
+            **{key: facts[key] for key in (
+                "train_utterances", "train_frames", "test_frames", "commit", "date", "command", "machine",
+            )},
+        }  # fmt: skip
 
 
 def _object(number: str, result: Result, paper: float | None) -> dict[str, Any]:

@@ -65,14 +65,16 @@ def _table_1(exp: Path, results: list[Result]) -> Iterable[Source]:
         for path, those in by_exp.items():
             last = max(those, key=lambda result: result.facts["date"])
             yield Source(row.number, row.label, path, _logs(path, last.facts), last.facts.get("seed"), last.facts)
-    for number, (path, config) in probe_report.under_way(exp, results).items():
-        yield Source(number, "under way", path, [f"stage4.{path.name}"], config.seed, {})
+    for one in probe_report.under_way(exp, results):
+        log = f"stage5.supervised_{one.task}" if one.task else f"stage4.{one.exp.name}"
+        yield Source(one.number, "under way", one.exp, [log], one.config.seed, {})
 
 
 def _logs(path: Path, facts: Mapping[str, Any]) -> list[str]:
     """What recipes call the logs of stages 4 and 5."""
     if facts["row"] in ("c", "z"):
-        return [f"stage4.{path.name}", f"stage5.{path.name}.{facts['row']}"]
+        afresh = ".window" if facts.get("probe_context") == "window" else ""
+        return [f"stage4.{path.name}", f"stage5.{path.name}.{facts['row']}{afresh}"]
     if facts["row"] in ("supervised", "finetuned"):
         return [f"stage5.supervised_{facts['task']}"]
     return [f"stage5.{facts['row']}"]

@@ -1,6 +1,6 @@
 """The report, from what probes and trainings wrote.
 
-    python -m cpc_speech.report exp --data data/mini                      # prints the tables, at any time
+    python -m cpc_speech.report exp                                       # prints the tables, at any time
     python -m cpc_speech.report exp --data data/mini --write exp/report   # the whole of it, as files
 
 --write leaves RESULTS.md, the same as one page that needs nothing else, report.html, the pictures in figures/, and
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,20 +34,29 @@ from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.html_report import to_html
 
+log = logging.getLogger(__name__)
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exp", type=Path, help="the folder of the experiments")
-    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--data", type=Path, help="the data directory, for --write")
     parser.add_argument("--write", type=Path, metavar="DIR", help="write the report's files into this folder")
     parser.add_argument("--title", default="Results")
     parser.add_argument("--command", default="", help="the command that made it all, to stand in the report")
     args = parser.parse_args(argv)
+    if args.write and not args.data:
+        parser.error("--write needs --data: the report says what was measured on")
 
     results, ablations = probe_report.collect(args.exp), ablation_report.ablations(args.exp)
     if not (results or ablations or probe_report.under_way(args.exp, results)):
         raise UserError(f"{args.exp}: no probe has written a result here yet; run stage 5 first")
+    mixed = not_alike(results, ablations)
+    if mixed and args.write:
+        raise UserError(mixed)
     if not args.write:
+        if mixed:
+            log.warning(mixed)
         print("\n".join(probe_report.table(args.exp, results)))
         if ablations:
             print("\n".join(["", *ablation_report.table(ablations)]))
@@ -66,6 +76,24 @@ def main(argv: list[str] | None = None) -> None:
     print(text)
 
 
+def not_alike(results: list[probe_report.Result], ablations: list[ablation_report.Ablation]) -> str:
+    """Which two results were measured on other test utterances or other labels, so that they cannot stand in one
+    report, and what to do; nothing where all agree."""
+    probed = [(one.task, one.exp, one.score, one.facts) for one in results]
+    probed += [("phone", one.exp, one.score, one.facts) for one in ablations if one.score]
+    first: dict[str, tuple[Path, tuple[Any, ...]]] = {}
+    for task, exp, score, facts in probed:
+        # Labels that are made anew in the same way have the same name, and hardly the same share of any class.
+        measured_on = (score.utterances, facts.get("labels"), round(facts["majority"], 6))
+        other, expected = first.setdefault(task, (exp, measured_on))
+        if measured_on != expected:
+            return (
+                f"{other} and {exp}: their {task} probes are of different test utterances or labels, as is where one "
+                "was left from before stage 2 or 3 ran anew; probe both on one data directory, or move the older away"
+            )
+    return ""
+
+
 class Found(NamedTuple):
     """What probes and trainings wrote, and what follows."""
 
@@ -79,7 +107,7 @@ class Found(NamedTuple):
     def configs(self) -> list[Config]:
         """Of all CPC models in Tables 1 and 2."""
         probed = [result.config for result in self.results if result.config and result.candidates]
-        begun = [config for _, config in probe_report.under_way(self.exp, self.results).values()]
+        begun = [one.config for one in probe_report.under_way(self.exp, self.results) if not one.task]
         return probed + begun + [one.config for one in self.ablations]
 
     @property
@@ -116,7 +144,7 @@ def page(found: Found, pictures: list[figure_report.Figure], command: str) -> It
 
 def objects(found: Found) -> Iterable[dict[str, Any]]:
     """results.json."""
-    yield from probe_report.objects(found.results)
+    yield from probe_report.objects(found.exp, found.results)
     yield from ablation_report.objects(found.ablations)
     yield from orderings.objects(found.orderings)
     yield from recogniser_report.objects(found.exp)

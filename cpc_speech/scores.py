@@ -60,6 +60,14 @@ def pooled(scores: Sequence[Score]) -> Score:
     return Score(scores[0].utterances, correct, frames)
 
 
+def mean_accuracy(scores: Sequence[Score]) -> tuple[float, float, float]:
+    """Mean accuracy of models trained with one seed each, in per cent, and its 95 % interval: of one score, its own; of
+    several, that of models of any seed, see ``mean_difference``."""
+    if len(scores) == 1:
+        return (scores[0].accuracy, *scores[0].interval())
+    return _over_seeds([score.accuracy for score in scores], [_resampled(score) for score in scores], scores[0])
+
+
 def mean_difference(pairs: Sequence[tuple[Score, Score]]) -> tuple[float, float, float]:
     """Mean of the differences a − b of models trained with one seed each, in points, and its 95 % interval.
 
@@ -76,8 +84,13 @@ def mean_difference(pairs: Sequence[tuple[Score, Score]]) -> tuple[float, float,
     if len(pairs) == 1:
         return pairs[0][0].difference(pairs[0][1])
     values = [a.accuracy - b.accuracy for a, b in pairs]
-    mean, seeds, utterances = statistics.fmean(values), len(pairs), len(pairs[0][0].utterances)
-    over_utterances = float(np.mean([_resampled_difference(a, b) for a, b in pairs], axis=0).var(ddof=1))
+    return _over_seeds(values, [_resampled_difference(a, b) for a, b in pairs], pairs[0][0])
+
+
+def _over_seeds(values: Sequence[float], resampled: Sequence[np.ndarray], tested: Score) -> tuple[float, float, float]:
+    """Mean of the seeds' values, and its interval by their spread and their bootstraps over ``tested`` utterances."""
+    mean, seeds, utterances = statistics.fmean(values), len(values), len(tested.utterances)
+    over_utterances = float(np.mean(resampled, axis=0).var(ddof=1))
     over_seeds = statistics.variance(values) / seeds
     if not (total := over_utterances + over_seeds):
         return mean, mean, mean

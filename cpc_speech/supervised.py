@@ -9,7 +9,7 @@ Same architecture and windows as CPC (the paper's Table 1), drawn over all speak
 are no improvement, and the best network reads test once. --init-from begins with a pretrained model, whose encoder and
 context are trained on: fine-tuning. Leaves --exp/probes/<supervised or finetuned>.<task>.end_to_end.json and, beside
 it, the network's linear layer: .pt (cpc_speech/classifier.py); a run that was stopped goes on at its last evaluation on
-dev.
+dev. Its network.json says from the beginning what it will be.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import json
 import logging
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ from cpc_speech.classifier import save_classifier
 from cpc_speech.config import ARCHITECTURE, Config, load_config
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import represented
+from cpc_speech.files import atomic_write
 from cpc_speech.loader import waveform
 from cpc_speech.machine import set_up
 from cpc_speech.model import HOP
@@ -121,6 +123,8 @@ def train(
     )  # fmt: skip
     model = Classifier(config, task.classes).to(processes.device)
     pretrained = load_pretrained(model, config, init_from) if init_from else None
+    with atomic_write(exp / "network.json") as file:  # so that reports can mark it as under way
+        json.dump({"row": row_of(init_from), "task": task.name, "pretrained": pretrained}, file)
     optimizer = adam(model, config)
     dev: list[float] = []
     best = copy.deepcopy(model.state_dict())

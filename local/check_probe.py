@@ -5,12 +5,14 @@ r"""Compare the linear probe with scikit-learn's logistic regression, fitted to 
 
 Takes that many utterances of each split, or as many as there are, evenly spread. Both minimise the same convex loss,
 scikit-learn with a penalty too small to matter, and until the loss falls no more; so the accuracies on test should
-agree within half a point, unless there are too few frames for the number of weights. Prints one line.
+agree within half a point, unless there are too few frames for the number of weights. Prints one line, and leaves
+--exp/probes/check/<representation>.<task>.json, which the report tells of.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -18,9 +20,11 @@ import numpy as np
 
 from cpc_speech.errors import require, run
 from cpc_speech.features import FeatureStore
+from cpc_speech.files import atomic_write
 from cpc_speech.machine import set_matmul_precision
 from cpc_speech.packed import PackedAudio
 from cpc_speech.probe import probe
+from cpc_speech.provenance import provenance
 from cpc_speech.representations import REPRESENTATIONS, make_representation
 from cpc_speech.tasks import load_splits, load_task
 
@@ -44,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     audio = PackedAudio(args.data, sorted(sum(ids.values(), [])))
     place = {utterance: i for i, utterance in enumerate(audio.utterances)}
     task = load_task(args.task, args.data, audio, {name: [place[i] for i in chosen] for name, chosen in ids.items()})
-    representation, _ = make_representation(args.representation, args.exp, args.config, "utterance")
+    representation, network = make_representation(args.representation, args.exp, args.config, "utterance")
     set_matmul_precision("fp32")
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore.extract(Path(folder), audio, representation)
@@ -59,6 +63,13 @@ def main(argv: list[str] | None = None) -> None:
         f"probe {ours.accuracy:.2f} %, scikit-learn {theirs:.2f} % of {sum(ours.frames):,} frames of test, "
         f"{ours.accuracy - theirs:+.2f} points; {reference.n_iter_.max()} iterations"
     )
+    facts = {
+        "row": args.representation, "task": args.task, "probe": "linear", "probe_context": "utterance",
+        "train_utterances": len(task.splits["train"]), "train_frames": len(y), "test_frames": sum(ours.frames),
+        "accuracy": ours.accuracy, "scikit_learn": theirs, **network, **provenance(),
+    }  # fmt: skip
+    with atomic_write(args.exp / "probes" / "check" / f"{args.representation}.{args.task}.json") as file:
+        json.dump(facts, file, indent=1)
 
 
 def spread(items: list[int], count: int) -> list[int]:

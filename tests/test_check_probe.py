@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -27,4 +28,7 @@ def test_the_probe_and_scikit_learn_on_the_same_frames(
     assert found
     ours, theirs, difference = map(float, found.groups())
     assert ours > 90 and theirs > 90  # three colours of noise
-    assert difference == pytest.approx(ours - theirs, abs=0.011) and not (tmp_path / "exp").exists()
+    assert difference == pytest.approx(ours - theirs, abs=0.011)
+    facts = json.loads((tmp_path / "exp" / "probes" / "check" / "mfcc.speaker.json").read_text())
+    assert (facts["accuracy"], facts["scikit_learn"]) == pytest.approx((ours, theirs), abs=0.006)
+    assert facts["train_utterances"] == 9 and not list(tmp_path.glob("exp/probes/*.json"))

@@ -81,6 +81,7 @@ def test_train_clean_100(undisturbed: Path) -> None:
     rows = {
         "random initialisation", "MFCC, 13", "MFCC, 13 with deltas", "CPC, mixed speaker, 3 steps",
         "CPC, same speaker, 3 steps", "CPC, mixed speaker, 3 steps, fine-tuned", "supervised",
+        "CPC, mixed speaker, 3 steps, context afresh every window",
     }  # fmt: skip
     assert set(accuracies(undisturbed)) == {(row, task) for row in rows for task in ("phone", "speaker")}
     page = (undisturbed / "exp" / "report" / "RESULTS.md").read_text()

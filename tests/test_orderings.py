@@ -105,6 +105,9 @@ def test_only_models_that_differ_in_the_row_alone_are_compared() -> None:
     answers = orderings([], found)
     both = find(answers, "mixed speaker, 12 steps", "mixed speaker (excl.), 12 steps")
     assert [one.by_seed for one in both] == [[pytest.approx(13)], [pytest.approx(12)]]
+    assert [one["pretrain_on"] for one in objects(both)] == ["train", "all"]
+    train, all_heard = [line for line in section(both) if line.startswith("| mixed speaker")]
+    assert "| phone | 2." in train and "| phone, test audio heard | 2." in all_heard
     for other in ("mixed speaker, 8 steps", "mixed speaker, 16 steps"):
         assert [one.verdict for one in find(answers, "mixed speaker, 12 steps", other)] == ["not measured"]
 

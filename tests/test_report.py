@@ -235,21 +235,29 @@ def test_a_table_that_is_not_complete_yet(tmp_path: Path, data: Path) -> None:
 
 
 def test_models_without_a_probe_are_marked(exp: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
-    """Also where there is nothing else to show; a supervised network, which has no curves, is no model of CPC."""
+    """Also where there is nothing else to show."""
     for path in [*exp.glob("same_speaker/probes/*.json"), exp / "same_speaker" / "train.json"]:
         path.unlink()
     (exp / "same_speaker" / "config.yaml").write_text(Config(batch_composition="same_speaker").dump())
-    (exp / "supervised_phone" / "config.yaml").write_text(Config().dump())
+    for name, facts in (("phone", {"row": "supervised"}), ("tuned", {"row": "finetuned"})):
+        folder = exp / f"supervised_{name}"
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "config.yaml").write_text(Config(updates=2400).dump())
+        pretrained = {"config": dataclasses.asdict(Config())} if name == "tuned" else None
+        (folder / "network.json").write_text(json.dumps({**facts, "task": "speaker", "pretrained": pretrained}))
+        (folder / "checkpoints" / "update-00000250.pt").write_text("")
     state = "begun, update 500 of 300,000"
     _, text = report(exp, data)
     assert cells(text, "CPC, same speaker") == [state, "", "", "", "", "300,000", "1,024"]
     assert len(cells(text, "CPC, same speaker")) == len(cells(text, "CPC, mixed speaker")), "one table, as many columns"
-    assert text.count("begun, update") == 1
+    # The other has its result.
+    assert cells(text, "CPC, mixed speaker, fine-tuned")[:2] == ["", "begun, update 250 of 2,400"]
+    assert text.count("begun, update") == 2
     only = exp.parent / "other"
     only.mkdir()
     (exp / "same_speaker").rename(only / "same_speaker")
     capsys.readouterr()
-    module.main([str(only), "--data", str(data)])
+    module.main([str(only)])
     assert state in capsys.readouterr().out
 
 
@@ -262,6 +270,25 @@ def test_a_link_to_a_model_is_no_second_pretraining(exp: Path, data: Path) -> No
         (exp / "ablations" / "steps_2.seed4" / name).write_bytes((exp / "mixed_speaker" / name).read_bytes())
     _, text = report(exp, data)
     assert cells(text, "steps_2.seed4")[0] == "1,200" and "| mixed_speaker.seed4 |" not in text
+
+
+@pytest.mark.parametrize("changed", [{"utterances": UTTERANCES[1:] + ["v"]}, {"labels": "mfa"}, {"majority": 16.0}])
+def test_results_of_other_labels_or_utterances_do_not_mix(
+    exp: Path, data: Path, changed: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = exp / "same_speaker" / "probes" / "c.phone.linear.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(UserError, match=r"same_speaker: their phone probes are of different test utterances or labels"):
+        report(exp, data)
+    if "utterances" not in changed:
+        module.main([str(exp)])
+        assert "same_speaker: their phone probes are of different" in caplog.text
+
+
+def test_write_needs_a_data_directory(exp: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        module.main([str(exp), "--write", str(exp / "report")])
+    assert "--write needs --data" in capsys.readouterr().err
 
 
 def test_nothing_to_report_names_the_stage(tmp_path: Path, data: Path) -> None:

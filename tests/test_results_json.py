@@ -46,6 +46,10 @@ def test_every_field_is_documented(exp: Path, data: Path) -> None:  # noqa: F811
     within = {"within_percent": dict.fromkeys(("10", "20", "50"))}
     (align / "comparison.json").write_text(json.dumps({**found, "boundaries": boundaries | within}))
     (exp / "mixed_speaker" / "steps_ahead.json").write_text("{}")
+    check = exp / "baselines" / "probes" / "check" / "mfcc.phone.json"
+    check.parent.mkdir()
+    counts = dict.fromkeys(("train_utterances", "train_frames", "test_frames"), 9) | {"scikit_learn": 29.5}
+    check.write_text(json.dumps(facts | counts))
     assert fields(report(exp, data)[0]) == documented()
 
 

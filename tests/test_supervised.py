@@ -286,6 +286,8 @@ def test_fine_tuning_begins_with_the_pretrained_network(data: Path, tmp_path: Pa
     exp = tmp_path / "exp"
     module.main(arguments(data, exp, config_file, "--init-from", str(pretrained)))
     found = json.loads((exp / "probes" / "finetuned.speaker.end_to_end.json").read_text())
+    begun = json.loads((exp / "network.json").read_text())
+    assert begun == {"row": "finetuned", "task": "speaker", "pretrained": facts}
     assert found["row"] == "finetuned" and found["pretrained"] == facts and (exp / "probes").is_dir()
     assert (exp / "probes" / "finetuned.speaker.end_to_end.pt").is_file()
     tuned = {name.removeprefix("best.cpc."): value for name, value in weights(exp).items() if "best.cpc." in name}

@@ -28,6 +28,7 @@ pretrain_on=train  # what pretraining hears: the train split; or all utterances,
 probe_seeds="1 2 3"  # each classifier of frames is fitted with each of them, and the tables show the mean
 probes="linear mlp"  # classifiers of frames: linear, and mlp, with one hidden layer
 layers=c          # what of a CPC model is probed: c, the context; z, the encoder; or "c z"
+probe_windows=true  # whether the first model is also probed with its context afresh every 1.28 s, as in pretraining
 ablations='table_2 steps_20'  # what stage 6 trains: the nine rows of Table 2, "table_2"; others, as "steps_20
                   # same_speaker_excl", files of conf/ or ../shared/conf/ablations without .yaml; or both; '' for none
 seeds=            # of those ablations that name none of their own, as "same_speaker@2,3" does; default: --seed

@@ -171,6 +171,10 @@ stage_5() {
     need 4 "exp/$model"/{.done.4,train.json}
     for layer in $layers; do
       probe_row "exp/$model" "$model.$layer" --representation "$layer"
+      if [[ ${probe_windows-} == true && $model == "${models%% *}" ]]; then
+        uses probe_seeds
+        row "exp/$model" "$model.$layer.window" "${probe[@]}" --representation "$layer" --probe-context window
+      fi
       # Each takes a while, so only the first model is probed with them.
       [ "$model" != "${models%% *}" ] || label_rows "exp/$model" "$model.$layer" "${probe[@]}" --representation "$layer"
     done
@@ -194,10 +198,11 @@ stage_5() {
     model=${models%% *}
     for task in phone speaker; do
       need 4 "exp/$model"/{.done.4,train.json}
-      reads "$recipe/conf/cpc.yaml"
+      reads "$recipe/conf"/{cpc,"$model"}.yaml
       uses overrides supervised_updates
       row "exp/${model}_finetuned_$task" "supervised_$task" python -m cpc_speech.supervised --task "$task" \
-        "${configs[@]}" --init-from "exp/$model" updates="$supervised_updates"
+        --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$model.yaml" --config exp/baselines/overrides.yaml \
+        --init-from "exp/$model" updates="$supervised_updates"
     done
   fi
 }
@@ -244,7 +249,9 @@ stage_9() {
   for model in $models; do
     for layer in $layers; do
       need 5 "exp/$model/.done.5.$model.$layer"
-      [ "$model" != "${models%% *}" ] || need_label_rows "exp/$model" "$model.$layer"
+      [ "$model" = "${models%% *}" ] || continue
+      need_label_rows "exp/$model" "$model.$layer"
+      [ "${probe_windows-}" != true ] || need 5 "exp/$model/.done.5.$model.$layer.window"
     done
   done
   need_label_rows exp/baselines mfcc

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole path in minutes, without a corpus or a GPU: synthetic voices, exact labels, a small CPC model,
-# the table. The voices are a synthesiser's: the numbers show that it works, and do not compare with the paper's.
+# From audio to the report in minutes, without a corpus or a GPU: synthetic voices, exact labels, a small CPC model,
+# Table 1, figures. What takes longer is off: see --ablations, --finetune, --recognise. The voices are a synthesiser's: the numbers show that it works, and do not compare with the paper's.
 #
 # Usage: ./run.sh [--option value ...]
 
@@ -23,7 +23,7 @@ seeds=            # of those ablations that name none of their own, as "same_spe
 steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or of --ablations; default: steps_20 where
                   # it is one of these, else --models
 finetune=false    # whether the first model is also trained on, encoder and all, for phones and for speakers
-supervised_updates=300  # of the supervised and fine-tuned networks, at most; dev may stop them earlier
+supervised_updates=700  # of the supervised and fine-tuned networks, at most; dev may stop them earlier
 recognise=        # features whose phones are recognised: of fbank, mfcc, mfcc39, random and the --models, "models" for
                   # all of these
 recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
