@@ -272,7 +272,7 @@ def test_a_link_to_a_model_is_no_second_pretraining(exp: Path, data: Path) -> No
     assert cells(text, "steps_2.seed4")[0] == "1,200" and "| mixed_speaker.seed4 |" not in text
 
 
-@pytest.mark.parametrize("changed", [{"utterances": UTTERANCES[1:] + ["v"]}, {"labels": "mfa"}, {"majority": 16.0}])
+@pytest.mark.parametrize("changed", [{"utterances": UTTERANCES[1:] + ["v"]}, {"majority": 16.0}])
 def test_results_of_other_labels_or_utterances_do_not_mix(
     exp: Path, data: Path, changed: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
