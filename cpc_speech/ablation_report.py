@@ -182,9 +182,23 @@ def section(found: list[Ablation]) -> Iterable[str]:
         "Phone accuracy of a linear probe on c_t, and less that of the 12-step mixed-speaker model of the same seed, "
         "with 95 % intervals: with one seed, a bootstrap over utterances, for differences a paired one; with several, "
         "that of the mean over models of any seed, as below for orderings, and s, the standard deviation of the seeds. "
-        f"{show_probe_seeds(probed)}{show_grid_ends(probed)}{say_test_heard(one.row for one in found)}".rstrip()
+        f"{_say_spread(found)}{show_probe_seeds(probed)}{show_grid_ends(probed)}"
+        f"{say_test_heard(one.row for one in found)}".rstrip()
     )
     yield ""
+
+
+def _say_spread(found: list[Ablation]) -> str:
+    """A sentence on the seeds of networks, for the text below the table; nothing where each row has one."""
+    scores = {row.number: [one.score.accuracy for one in row.seeds if one.score] for row in rows(found)}
+    spread = {row: statistics.stdev(several) for row, several in scores.items() if len(several) > 1}
+    if not spread:
+        return ""
+    widest = max(spread, key=lambda row: spread[row])
+    return (
+        f"The seeds of row {widest} spread the most, by {spread[widest]:.1f}: of a difference of one seed that is not "
+        "well above that, another seed may say otherwise. "
+    )
 
 
 def table(found: list[Ablation]) -> list[str]:

@@ -191,8 +191,9 @@ def test_results_json(exp: Path, data: Path) -> None:
     [several] = [result for result in results if result["table"] == "2, over seeds"]
     assert several["row"] == "mixed speaker, 2 steps" and several["seeds"] == [1, 2, 3]
     assert several["ci95"][0] < 48 < several["ci95"][1] and several["updates"] == 1200 and several["paper"] == 28.5
+    page = (exp / "report" / "RESULTS.md").read_text()
+    assert "The seeds of row 2.1 spread the most, by 3.6: of a difference" in page and "\n## Table 2: " in page
     assert several["mean"] == 48 and several["standard_deviation"] == pytest.approx(13**0.5, abs=1e-3)
-    assert "\n## Table 2: " in (exp / "report" / "RESULTS.md").read_text()
 
 
 def test_the_terminal_shows_it_at_any_time(exp: Path, data: Path, capsys: pytest.CaptureFixture) -> None:

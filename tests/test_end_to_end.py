@@ -207,8 +207,9 @@ def test_stopped_in_every_stage(corpus: Path, undisturbed: Path, tmp_path: Path)
             break
         assert process.returncode in (130, -signal.SIGKILL), "".join(output)
     assert len(stopped) >= 10 and killed == 2, stopped
-    undisturbed_numbers = numbers(undisturbed)
-    assert all(number in undisturbed_numbers for number in numbers(tmp_path))
+    undisturbed_numbers, found = numbers(undisturbed), numbers(tmp_path)
+    assert all(number in undisturbed_numbers for number in found)
+    assert {number["table"] for number in found} == {1, 2, "phone recognition", "steps ahead", "pretraining"}
 
 
 def kill_session(leader: int) -> None:
