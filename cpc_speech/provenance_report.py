@@ -38,6 +38,11 @@ def section(exp: Path, results: list[Result], found: list[Ablation], command: st
     if command:
         yield f"    {command}"
         yield ""
+        yield (
+            "makes all of this in one go. Parts may have been made before, or apart: the command that each number was "
+            "measured by, and each network trained by, stands in `results.json`."
+        )
+        yield ""
     if machines:
         yield f"Machine: {'; '.join(machines)}.{''.join(f' {one}.' for one in versions)}"
     yield f"Report of {now['date']}, commit {now['commit']}."
