@@ -94,9 +94,7 @@ class Row(NamedTuple):
 def collect(exp: Path) -> list[Result]:
     """All probe results below ``exp``, in the order of the table."""
     results = []
-    for path in sorted(exp.glob("*/probes/*.json")):
-        if path.parent.parent.name.startswith("."):
-            continue
+    for path in _files(exp, "probes/*.json"):
         score, facts = load_score(path)
         results.append(Result(row_label(facts), facts["task"], score, facts, path.parent.parent))
     results.sort(
@@ -110,6 +108,11 @@ def collect(exp: Path) -> list[Result]:
         )
     )
     return results
+
+
+def _files(exp: Path, pattern: str) -> list[Path]:
+    """Those of experiments, but for folders that are hidden, such as those that --force of a recipe sets aside."""
+    return [path for path in sorted(exp.glob(f"*/{pattern}")) if not path.relative_to(exp).parts[0].startswith(".")]
 
 
 def row_label(facts: dict[str, Any]) -> str:
@@ -169,8 +172,8 @@ def under_way(exp: Path, results: list[Result]) -> list[UnderWay]:
     shown = {result.exp for result in results}
     begun = []
     for name in ("metrics.jsonl", "network.json"):
-        for path in sorted(exp.glob(f"*/{name}")):
-            if path.parent in shown or path.parent.name.startswith("."):
+        for path in _files(exp, name):
+            if path.parent in shown:
                 continue
             config = load_config([path.parent / "config.yaml"])
             if name == "metrics.jsonl":
@@ -240,7 +243,7 @@ def section(exp: Path, results: list[Result]) -> Iterable[str]:
 
 def checks(exp: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Experiments, and what local/check_probe.py found of linear probes on them."""
-    paths = [path for path in sorted(exp.glob("*/probes/check/*.json")) if not path.parts[-4].startswith(".")]
+    paths = _files(exp, "probes/check/*.json")
     found = [(path.parents[2], json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     return sorted(found, key=lambda one: (_ORDER.index(one[1]["row"]), TASKS.index(one[1]["task"])))
 

@@ -1,6 +1,6 @@
 r"""Compare the linear probe with scikit-learn's logistic regression, fitted to the same frames.
 
-    python local/check_probe.py --data data/mini --exp exp/mixed_speaker --utterances 200
+    python local/check_probe.py --data data/mini --exp exp/mixed_speaker --utterances 500
     python local/check_probe.py --data data/mini --exp exp/baselines --representation mfcc --task speaker
 
 Takes that many utterances of each split, or as many as there are, evenly spread. Both minimise the same convex loss,

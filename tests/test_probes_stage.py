@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+SPLITS = ("splits/train.list", "splits/dev.list", "splits/test.list")
+MODELS = ("lstm", "same_speaker")
 
 
 def calls(top: Path, *options: str) -> list[str]:
@@ -27,10 +29,6 @@ def calls(top: Path, *options: str) -> list[str]:
         check=True, capture_output=True, timeout=60, env=os.environ | {"PATH": f"{top}/bin:{os.environ['PATH']}"},
     )  # fmt: skip
     return (top / "calls").read_text().replace(f"{recipe}/", "").splitlines()
-
-
-SPLITS = ("splits/train.list", "splits/dev.list", "splits/test.list")
-MODELS = ("lstm", "same_speaker")
 
 
 def test_a_model_is_fine_tuned_with_its_own_configuration(tmp_path: Path) -> None:

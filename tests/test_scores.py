@@ -13,7 +13,7 @@ import pytest
 
 from cpc_speech.errors import UserError
 from cpc_speech.probe_facts import show_grid_ends
-from cpc_speech.scores import Score, load_score, mean_difference, pooled, save_score, wilson
+from cpc_speech.scores import Score, load_score, mean_accuracy, mean_difference, pooled, save_score, wilson
 
 
 def score(seed: int, utterances: int = 300, p: float = 0.6) -> Score:
@@ -55,6 +55,15 @@ def test_frames_of_one_utterance_are_not_taken_for_independent() -> None:
 
 def test_constant_accuracy_has_no_width() -> None:
     assert Score(["a", "b", "c"], [5, 10, 20], [10, 20, 40]).interval() == (50.0, 50.0)
+
+
+def test_mean_over_seeds() -> None:
+    """45, 47 and 52 % of every utterance: only seeds vary, by √(13 / 3) of the mean, and Student's t of 2 is 4.3027. Of
+    one seed, the interval over utterances."""
+    seeds = [Score(["a", "b", "c"], [share, 2 * share, 4 * share], [100, 200, 400]) for share in (45, 47, 52)]
+    half = 4.302653 * (13 / 3) ** 0.5
+    assert mean_accuracy(seeds) == pytest.approx((48, 48 - half, 48 + half), abs=1e-5)
+    assert mean_accuracy([score(1)]) == (score(1).accuracy, *score(1).interval())
 
 
 def test_wilson() -> None:

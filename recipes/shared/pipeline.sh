@@ -171,12 +171,12 @@ stage_5() {
     need 4 "exp/$model"/{.done.4,train.json}
     for layer in $layers; do
       probe_row "exp/$model" "$model.$layer" --representation "$layer"
-      if [[ ${probe_windows-} == true && $model == "${models%% *}" ]]; then
+      [ "$model" = "${models%% *}" ] || continue  # each of what follows takes a while
+      if [ "${probe_windows-}" = true ]; then
         uses probe_seeds
         row "exp/$model" "$model.$layer.window" "${probe[@]}" --representation "$layer" --probe-context window
       fi
-      # Each takes a while, so only the first model is probed with them.
-      [ "$model" != "${models%% *}" ] || label_rows "exp/$model" "$model.$layer" "${probe[@]}" --representation "$layer"
+      label_rows "exp/$model" "$model.$layer" "${probe[@]}" --representation "$layer"
     done
   done
   for name in mfcc mfcc39; do probe_row exp/baselines "$name" --representation "$name"; done

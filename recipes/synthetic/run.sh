@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From audio to the report in minutes, without a corpus or a GPU: synthetic voices, exact labels, a small CPC model,
-# Table 1, figures. What takes longer is off: see --ablations, --finetune, --recognise. The voices are a synthesiser's: the numbers show that it works, and do not compare with the paper's.
+# Table 1, figures. What takes longer is off: see --ablations, --finetune, --recognise. The voices are a
+# synthesiser's: the numbers show that it works, and do not compare with the paper's.
 #
 # Usage: ./run.sh [--option value ...]
 
