@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+if sys.argv[:1] == ["-m"]:  # python -m cpc_speech.COMMAND, whose module is imported next, and torch with it
+    from cpc_speech.errors import end_quietly_on_ctrl_c
 
-def load(source: str | Path, layer: str = "c", which: str = "last", precision: str = "fp32") -> Pretrained:
+    end_quietly_on_ctrl_c()
+
+
+def load(source: str | Path, layer: str = "c", which: str = "last", precision: str = "auto") -> Pretrained:
     """A pretrained model, ready to encode: ``cpc_speech.load("exp/mixed_speaker").encode(waveform)``.
 
     Args:
@@ -21,7 +27,8 @@ def load(source: str | Path, layer: str = "c", which: str = "last", precision: s
         layer: what ``encode`` gives: ``c``, ``z``, ``both`` (z and c side by side), or ``c1``, ``c2``, ... for a layer
             of the context, the last one being ``c``.
         which: checkpoint of an experiment: ``last``, or ``best`` by the loss on dev.
-        precision: ``fp32``, or ``bf16``, which is faster where the processor has it.
+        precision: of the encoder: ``fp32``; ``bf16``; or ``auto``, bf16 where the processor or GPU multiplies it
+            natively, and fp32 elsewhere.
 
     Raises:
         UserError: there is no such model, it is damaged, or it is of an architecture that is not supported here.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from cpc_speech import __version__
 from cpc_speech.errors import UserError, run
 
 COMMANDS = {
@@ -17,7 +18,12 @@ COMMANDS = {
     "recognise": "phones, by CTC on any features",
 }
 _USAGE = "\n".join(
-    ["usage: cpc-speech COMMAND [--help] ...", "", *(f"  {name:12}{does}" for name, does in COMMANDS.items())]
+    [
+        "usage: cpc-speech COMMAND [--help] ...",
+        "       cpc-speech --version",
+        "",
+        *(f"  {name:12}{does}" for name, does in COMMANDS.items()),
+    ]
 )
 
 
@@ -29,6 +35,8 @@ def _dispatch() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         print(_USAGE)
+    elif name == "--version":
+        print(f"cpc-speech {__version__}")
     elif name not in COMMANDS:
         raise UserError(f"cpc-speech has no command {name}\n{_USAGE}")
     else:

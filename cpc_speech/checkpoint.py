@@ -17,6 +17,7 @@ from torch import Tensor
 from cpc_speech.config import ARCHITECTURE, Config, check, load_config
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
+from cpc_speech.machine import CPU, resolve
 from cpc_speech.model import CPC
 
 log = logging.getLogger(__name__)
@@ -151,24 +152,30 @@ def load_experiment(exp: str | Path, which: str = "last") -> tuple[Config, CPC, 
     return config, restore(config.architecture, state["model"], exp), int(state["update"])
 
 
-def settle_config(exp: Path, config: Config) -> None:
-    """Write ``exp/config.yaml``, or check that a run to be resumed goes on as it began.
+def settle_config(exp: Path, config: Config, device: torch.device = CPU) -> Config:
+    """Write ``exp/config.yaml``, or check that a run to be resumed goes on as it began; returns what is in it.
+
+    ``precision: auto`` becomes what it means on ``device`` or, in a run to be resumed, what it was when that began.
 
     Raises:
         UserError: the experiment was begun with other values; every one is named.
     """
     path = exp / "config.yaml"
     if not path.exists():
+        config = dataclasses.replace(config, precision=resolve(config.precision, device))
         with atomic_write(path) as file:
             file.write(config.dump())
-        return
-    before, now = dataclasses.asdict(load_config([path])), dataclasses.asdict(config)  # an older file lacks later keys
+        return config
+    begun = load_config([path])  # an older file lacks later keys
+    config = config.settled_as(begun)
+    before, now = dataclasses.asdict(begun), dataclasses.asdict(config)
     may_change = {"log_every", "dev_every", "checkpoint_every", "keep_checkpoints"}
     changed = [f"{key} {before[key]!r} → {now[key]!r}" for key in now if before[key] != now[key]]
     if [change for change in changed if change.split()[0] not in may_change]:
         raise UserError(
             f"{exp} was begun with another configuration ({'; '.join(changed)}); take another --exp or remove it"
         )
+    return config
 
 
 def _best(exp: Path) -> Path:

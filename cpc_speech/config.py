@@ -20,7 +20,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "recurrence": ("gru", "lstm"),
     "batch_composition": ("mixed_speaker", "same_speaker"),
     "candidates": ("minibatch", "other_windows", "current_window"),
-    "precision": ("bf16", "fp32"),
+    "precision": ("auto", "bf16", "fp32"),
     "pretrain_on": ("train", "all"),
 }
 
@@ -49,7 +49,7 @@ class Config:
     final_learning_rate: float = 2e-4
     warmup_updates: int = 0
     seed: int = 0
-    precision: str = "bf16"
+    precision: str = "auto"
     pretrain_on: str = "train"
     log_every: int = 20
     dev_every: int = 1000
@@ -87,6 +87,10 @@ class Config:
             "other_windows": (self.windows - 1) * self.frames + 1,
             "current_window": self.frames,
         }[self.candidates]
+
+    def settled_as(self, begun: Config) -> Config:
+        """This configuration, with ``precision: auto`` replaced by what it was for ``begun``."""
+        return dataclasses.replace(self, precision=begun.precision) if self.precision == "auto" else self
 
     def dump(self) -> str:
         """The configuration as YAML, keys in the order they are declared."""

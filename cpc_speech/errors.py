@@ -11,9 +11,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
+
+from cpc_speech.progress import LogHandler
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk, quota, limit on file size
+INTERRUPTED = "interrupted; run the same command again to go on"
 
 
 class UserError(Exception):
@@ -62,10 +65,28 @@ def writing(path: str | Path) -> Iterator[None]:
         raise
 
 
+def end_quietly_on_ctrl_c() -> None:
+    """Have ctrl-C outside ``run``, as while torch is imported, end this process with a line instead of a traceback."""
+    show = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print(INTERRUPTED, file=sys.stderr)
+        else:
+            show(kind, error, trace)
+
+    sys.excepthook = hook
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Run a command line's ``main``: exit status 1 for a UserError and a full disk, 130 for ctrl-C; no traceback
     for what the user can mend."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(levelname).1s %(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=[LogHandler()],
+    )
     try:
         sys.exit(main() or 0)
     except UserError as error:
@@ -74,7 +95,7 @@ def run(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if (refused := _disk_full(error)) is None:

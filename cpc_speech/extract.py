@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cpc_speech import machine
 from cpc_speech.audio import AudioError, AudioReader
 from cpc_speech.checkpoint import digest_of
+from cpc_speech.config import CHOICES
 from cpc_speech.errors import UserError, require, run, writing
 from cpc_speech.feature_dir import DROPPED, FORMATS, Store, check_names, make_store, write_tables
 from cpc_speech.features import represented
@@ -43,6 +43,8 @@ from cpc_speech.journal import Journal, lock, read_journal
 from cpc_speech.loader import waveform
 from cpc_speech.pools import BLOCK, Heard, ahead, pools, stamp
 from cpc_speech.pretrained import read_model
+from cpc_speech.processes import DEVICES, alone
+from cpc_speech.progress import Progress
 from cpc_speech.representations import CPCFrames
 from cpc_speech.segments import Segment, read_segments
 from cpc_speech.streaming import Stream
@@ -76,11 +78,15 @@ def main(argv: list[str] | None = None) -> None:
                         help="context (default), encoder, z and c side by side, or a layer of the context")  # fmt: skip
     parser.add_argument("--which", choices=("last", "best"), default="last",
                         help="checkpoint of an experiment (last), or the best by the loss on dev")  # fmt: skip
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16",
-                        help="of the encoder's products (bf16); what is written is float32")  # fmt: skip
+    parser.add_argument("--precision", choices=CHOICES["precision"], default="auto",
+                        help="of the encoder's products: auto (default) is bf16 where the hardware multiplies it, "
+                        "else fp32; what is written is float32")  # fmt: skip
     parser.add_argument("--frames", choices=("exact", "pad"),
                         help="exact (default): one for each whole 160 samples; pad (default with --format lhotse): "
                         "repeat the last where lhotse rounds up")  # fmt: skip
+    parser.add_argument(
+        "--device", choices=DEVICES, default="auto", help="default: a GPU if there is one, else the CPU"
+    )
     parser.add_argument("--cmvn", action="store_true", help="Kaldi's statistics of each speaker, in cmvn.{ark,scp}")
     parser.add_argument("--max-dropped", type=int, default=0, metavar="N", help="utterances that may be left out")
     parser.add_argument("--nj", type=int, default=1, help="number of parts that the utterances are divided into")
@@ -111,17 +117,22 @@ def extract(args: argparse.Namespace) -> None:
         check_names(segments)
     source = args.input[0] if (args.input[0] / "wav.scp").exists() else None
     model, _ = read_model(args.model, args.which)
-    representation = CPCFrames(args.layer, model, args.layer, bf16=args.precision == "bf16")
+    device = own_device(args.device)
+    precision = machine.resolve(args.precision, device)
+    if args.precision == "auto" and (out / OPTIONS).exists():  # begun, perhaps on another machine
+        precision = json.loads((out / OPTIONS).read_text(encoding="utf-8")).get("precision", precision)
+    representation = CPCFrames(args.layer, model, args.layer, precision=precision)
     frames = args.frames or ("pad" if args.format == "lhotse" else "exact")
     options = Options(
-        weights=digest_of(representation.model), layer=args.layer, precision=args.precision, frames=frames,
+        weights=digest_of(representation.model), layer=args.layer, precision=precision, frames=frames,
         format=args.format, nj=args.nj,
         utterances=hashlib.sha256(repr([tuple(segment) for segment in segments]).encode()).hexdigest(),
     )  # fmt: skip
     settle(out, options, args.model)
 
-    machine.set_up("fp32")  # the recurrence, always: --precision is the encoder's, by autocast
-    representation.model.to(own_device())
+    machine.set_up(precision, device)
+    machine.set_matmul_precision("fp32")  # the recurrence's, always: --precision is the encoder's, by autocast
+    representation.model.to(device)
     parts = [[segments[i] for i in part] for part in np.array_split(np.arange(len(segments)), args.nj)]
     suffixes = [f".{job}" if args.nj > 1 else "" for job in range(1, args.nj + 1)]
     part, suffix = parts[args.job - 1], suffixes[args.job - 1]
@@ -149,9 +160,9 @@ def extract(args: argparse.Namespace) -> None:
         )
 
 
-def own_device() -> torch.device:
+def own_device(device: str = "auto") -> torch.device:
     """torchrun's processes share out the GPUs of a machine, several to one where there are fewer; or the CPU."""
-    if not torch.cuda.is_available():
+    if alone(device).device.type == "cpu":
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
@@ -201,7 +212,7 @@ def represent_all(
     again = [s for s in segments if "dropped" in journal.records.get(s.utterance, {})]
     todo = [s for s in segments if s.utterance not in journal.records]
     done = len(segments) - len(again) - len(todo)
-    with tqdm(total=len(segments), initial=done, unit="utt", desc="features", dynamic_ncols=True) as progress:
+    with Progress(total=len(segments), initial=done, unit="utt", desc="features") as progress:
         for pool in ahead(chain(pools(again, pad), pools(todo, pad))):
             records = {}
             for heard, frames in represent(pool, representation):
@@ -232,7 +243,7 @@ def _streamed(heard: Heard, representation: CPCFrames) -> Iterator[Tensor]:
     yield stream.flush()
 
 
-def _followed(frames: Iterable[Tensor], heard: Heard, progress: tqdm) -> Iterator[Tensor]:
+def _followed(frames: Iterable[Tensor], heard: Heard, progress: Progress) -> Iterator[Tensor]:
     """Pass the frames on, and show the progress within an utterance that takes minutes."""
     done = 0
     for rows in frames:

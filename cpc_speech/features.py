@@ -11,12 +11,12 @@ from typing import IO
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cpc_speech.errors import UserError, writing
 from cpc_speech.files import need_room
 from cpc_speech.loader import waveform
 from cpc_speech.packed import SAMPLE_RATE, PackedAudio
+from cpc_speech.progress import Progress
 from cpc_speech.representations import Representation
 
 _CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ class FeatureStore:
         row = 2 * representation.dim  # bytes
         need_room(folder, int(frames.sum()) * row)
         with writing(folder), TemporaryFile(dir=folder) as file:
-            progress = tqdm(total=len(audio), unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
+            progress = Progress(total=len(audio), unit="utt", desc=f"frames of {representation.name}")
             with progress:
                 for i, exact in represented(audio, audio.num_samples, representation):
                     rows = exact.half()
@@ -137,7 +137,7 @@ def represented(
 
 def in_order(audio: PackedAudio, representation: Representation) -> Iterator[tuple[str, Tensor]]:
     """Each utterance's id and its frames (T, D), one after the other, as an archive wants them."""
-    progress = tqdm(audio.utterances, unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
+    progress = Progress(audio.utterances, unit="utt", desc=f"frames of {representation.name}")
     for i, utterance in enumerate(progress):
         [frames] = representation([waveform(torch.tensor(audio[i]), _CPU)])
         yield utterance, frames

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cpc_speech.loader import Minibatches, waveform
 from cpc_speech.model import CPC
+from cpc_speech.progress import Progress
 from cpc_speech.scores import student_t
 
 CANDIDATES = 128  # N
@@ -36,7 +36,7 @@ def measure(model: CPC, windows: Minibatches) -> dict[str, Any]:
     Args:
         windows: of which minibatch ``[0, j]`` is a single window, drawn independently of all others.
     """
-    draws = tqdm(range(DRAWS), unit="draw", desc="mutual information", dynamic_ncols=True)
+    draws = Progress(range(DRAWS), unit="draw", desc="mutual information")
     bounds = [draw(model, windows, number) for number in draws]
     half = student_t(DRAWS - 1) / math.sqrt(DRAWS)
     result: dict[str, Any] = {"independent_windows": CANDIDATES, "draws": DRAWS}

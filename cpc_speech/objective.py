@@ -14,6 +14,7 @@ from cpc_speech.datadir import read_split
 from cpc_speech.errors import UserError
 from cpc_speech.infonce import InfoNCE, info_nce
 from cpc_speech.loader import Minibatches, waveform
+from cpc_speech.machine import autocast
 from cpc_speech.model import CPC
 from cpc_speech.packed import PackedAudio
 from cpc_speech.processes import Processes
@@ -27,7 +28,7 @@ def cpc_loss(model: CPC, waveform: Tensor, config: Config, *draw: int) -> InfoNC
     generator = None
     if config.negatives != "all":
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence(draw).generate_state(1)[0]))
-    with torch.autocast(waveform.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with autocast(config.precision, waveform.device):
         z, c = model(waveform)
         predictions = (predict(c[:, : config.frames - k]) for k, predict in enumerate(model.predictors, 1))
         with torch.autocast(waveform.device.type, enabled=False):

@@ -75,8 +75,9 @@ def load(name: str, exp: Path) -> tuple[Representation, LinearClassifier]:
         raise UserError(f"{exp}: its checkpoints are not those of {_supervised(exp)}; let its training end (stage 5)")
     model = Classifier(config, len(classifier.bias))
     model.load_state_dict(state["best"])
-    set_up(config.precision)
-    return CPCFrames(name, model.cpc.to(alone().device), bf16=config.precision == "bf16"), classifier
+    device = alone().device
+    set_up("auto", device)
+    return CPCFrames(name, model.cpc.to(device)), classifier
 
 
 def score_utterances(

@@ -31,16 +31,16 @@ class Pretrained(nn.Module):
 
     Args:
         layer: ``c``, ``z``, ``both`` (z and c side by side), or ``c1``, ``c2``, ... for a layer of the context.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 where the device multiplies it natively.
     """
 
     sample_rate = SAMPLE_RATE  # Hz
     hop = HOP  # samples a frame
 
-    def __init__(self, model: CPC, layer: str = "c", precision: str = "fp32") -> None:
+    def __init__(self, model: CPC, layer: str = "c", precision: str = "auto") -> None:
         super().__init__()
         check("precision", precision)
-        self.representation = CPCFrames(layer, model, layer, bf16=precision == "bf16")
+        self.representation = CPCFrames(layer, model, layer, precision=precision)
         self.model = self.representation.model
         self.name, self.dim = self.representation.name, self.representation.dim
         self.eval()

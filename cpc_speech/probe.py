@@ -44,15 +44,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cpc_speech.checkpoint import digest_of
 from cpc_speech.classifier import save_classifier
 from cpc_speech.errors import UserError, run
 from cpc_speech.features import FeatureStore
-from cpc_speech.machine import set_matmul_precision
+from cpc_speech.machine import set_up
 from cpc_speech.packed import PackedAudio
 from cpc_speech.processes import alone
+from cpc_speech.progress import Progress
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import REPRESENTATIONS, CPCFrames, Representation, make_representation
 from cpc_speech.scores import Score, pooled, save_score
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     store = FeatureStore.extract(args.exp, audio, representation)
     store.standardise(splits["train"])
-    set_matmul_precision("fp32")  # every row's classifier, whatever its network ran in
+    set_up("fp32", alone().device)  # every row's classifier, whatever its network ran in
     for task, shift, kind, made_by, results, inputs in todo:
         moved = task.shifted(shift) if shift else task
         score, chosen, fitted = probe_seeds(store, moved, seeds, kind)
@@ -179,7 +179,8 @@ def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> t
     ]
     best = int(np.argmax(dev))
     if best in (0, len(dev) - 1):
-        log.info("the best of the learning rates %s is at the grid's end: dev %s", LEARNING_RATES, dev)
+        accuracies = ", ".join(f"{value:.1f}" for value in dev)
+        log.info("the best learning rate is at an end of the grid %s: %s %% on dev", LEARNING_RATES, accuracies)
     facts = {"learning_rates": LEARNING_RATES, "learning_rate": LEARNING_RATES[best]}
     facts |= {"dev_accuracy": dev, "passes": passes_over(labelled_frames(task))}
     if kind == "mlp":
@@ -223,7 +224,7 @@ def fit(store: FeatureStore, task: Task, seed: int, device: torch.device, kind: 
         raise UserError(f"no frame of the train split has a {task.name} label; label it anew (stage 2)")
     passes = passes_over(frames)
     total = passes * frames
-    progress = tqdm(total=total, unit="frame", unit_scale=True, desc=f"{task.name} probe", dynamic_ncols=True)
+    progress = Progress(total=total, unit="frame", unit_scale=True, desc=f"{task.name} probe")
     done = 0
     with progress:
         for epoch in range(passes):

@@ -73,37 +73,51 @@ class Processes:
             dist.barrier()
 
 
-def alone() -> Processes:
-    """The only process, on the first GPU if there is one."""
-    return Processes(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def alone(device: str = "auto") -> Processes:
+    """The only process: on the first GPU if there is one (auto), on the CPU (cpu), on a GPU and nothing else (cuda).
+
+    Raises:
+        UserError: there is no GPU, and nothing else will do.
+    """
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise UserError("--device cuda: no GPU is visible here; ask for one, or take --device cpu")
+    return Processes(0, 1, torch.device("cuda" if there and device != "cpu" else "cpu"))
 
 
 @contextmanager
-def join() -> Iterator[Processes]:
+def join(device: str = "auto") -> Iterator[Processes]:
     """Join the processes that torchrun started with this one, by NCCL on GPUs and gloo on CPUs; or be the only one.
+
+    Args:
+        device: as for ``alone``; several processes take the CPU only where that is ``cpu``.
 
     Raises:
         UserError: more processes were started on this machine than it has GPUs.
     """
     if "LOCAL_RANK" not in os.environ:
-        yield alone()
+        yield alone(device)
         return
     if sys.platform == "linux":  # a launcher that is killed should not leave us behind on its GPUs
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     rank, count, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    if gpus := torch.cuda.device_count():
-        if local >= gpus:
-            raise UserError(f"process {local} of this machine has no GPU: it has {gpus}; start {gpus} (--ngpu {gpus})")
-        device = torch.device("cuda", local)
-        torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device)
+    if on_gpus := device != "cpu" and (count > 1 or torch.cuda.is_available()):
+        if local >= (gpus := torch.cuda.device_count()):
+            start = f"start {gpus} (--ngpu {gpus})" if gpus else "ask for GPUs, or insist on the CPU: --device cpu"
+            raise UserError(f"process {local} of this machine has no GPU: {gpus} are visible here; {start}")
+        place = torch.device("cuda", local)
+        torch.cuda.set_device(place)
+        dist.init_process_group("nccl", device_id=place)
     else:
-        device = torch.device("cpu")
+        place = torch.device("cpu")
         dist.init_process_group("gloo")
     try:
-        yield Processes(rank, count, device)
+        yield Processes(rank, count, place)
     except BaseException:
-        if not gpus:  # NCCL's end is collective: a process that failed alone would wait for the others for ever
+        if not on_gpus:  # NCCL's end is collective: a process that failed alone would wait for the others for ever
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cpc_speech import checkpoint
 from cpc_speech.datadir import write_table
@@ -37,6 +36,7 @@ from cpc_speech.kaldi import write_float_matrices
 from cpc_speech.machine import set_up
 from cpc_speech.optimise import NotFiniteError, learning_rate, update_weights
 from cpc_speech.processes import alone
+from cpc_speech.progress import Progress
 from cpc_speech.provenance import provenance
 from cpc_speech.recogniser import HEADS, Recogniser, best_path, ctc_loss, steps_needed, steps_of
 from cpc_speech.signals import stop_signals
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     require("kaldialign", "asr")  # before hours of training
     transcripts = load_transcripts(data)
     features = Features(feats, transcripts.splits)
-    set_up("fp32")
+    set_up("fp32", alone().device)
     model, facts = train(settings, exp, features, transcripts)
     errors, recognised, scores = evaluate(model, features, transcripts, "test")
     scores |= outputs(model, features, transcripts, "dev")
@@ -145,7 +145,7 @@ def train(
         file.writelines(f"{symbol} {number}\n" for number, symbol in enumerate(["<blk>", *transcripts.symbols]))
 
     minibatches = _minibatches(settings, features, transcripts, update)
-    progress = tqdm(total=settings.updates, initial=update, unit="update", desc=str(exp), dynamic_ncols=True)
+    progress = Progress(total=settings.updates, initial=update, unit="update", desc=str(exp))
     with progress, stop_signals() as stopped:
         while update < settings.updates:
             utterances, matrices = next(minibatches)

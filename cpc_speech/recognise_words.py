@@ -23,12 +23,12 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from tqdm import tqdm
 
 from cpc_speech.datadir import read_split, read_table, write_table
 from cpc_speech.error_rate import errors_of, save_error_rate
 from cpc_speech.errors import UserError, require, run
 from cpc_speech.kaldi import read_float_matrices
+from cpc_speech.progress import Progress
 from cpc_speech.pronunciations import CMUDICT, read_pronunciations
 from cpc_speech.provenance import provenance
 
@@ -174,7 +174,7 @@ class Decoder:
         costs = [weight * math.log(self.probabilities[word]) for word in vocabulary]
         graph = self.k2_ctc.lexicon_graph([self.lexicon[word] for word in vocabulary], costs, len(self.symbols))
         words, phones = {}, {}
-        matrices = tqdm(
+        matrices = Progress(
             read_float_matrices(self.scp, utterances), f"word weight {weight:g}", len(utterances), unit="utt",
             dynamic_ncols=True,
         )  # fmt: skip

@@ -73,7 +73,23 @@ def main(argv: list[str] | None = None) -> None:
     for name, content in contents.items():
         with atomic_write(args.write / name) as file:
             file.write(content)
-    print(text)
+    print("\n".join(closing(results)))
+    print(f"Report: {(args.write / 'report.html').resolve().as_uri()}")
+
+
+def closing(results: list[probe_report.Result]) -> Iterable[str]:
+    """What a user wants to know at the end of a run: the first CPC model beside MFCC and chance, as far as probed."""
+    linear = [one for one in results if one.facts["probe"] == "linear" and one.facts["probe_context"] == "utterance"]
+    tasks = [(task, [one for one in linear if one.task == task]) for task in probe_report.TASKS]
+    for representation in ("c", "mfcc"):
+        rows = [(task, one) for task, own in tasks for one in own if one.facts["row"] == representation]
+        first = {task: one for task, one in reversed(rows)}
+        accuracies = [f"{first[task].score.accuracy:.1f} % of {task}s" for task, _ in tasks if task in first]
+        if accuracies:
+            yield f"{next(iter(first.values())).row}: {', '.join(accuracies)}, by frame"
+    chances = [f"{own[0].facts['majority']:.1f} % of {task}s" for task, own in tasks if own]
+    if chances:
+        yield f"Chance, the most frequent class: {', '.join(chances)}"
 
 
 def not_alike(results: list[probe_report.Result], ablations: list[ablation_report.Ablation]) -> str:

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from cpc_speech.checkpoint import build_model, load_experiment
 from cpc_speech.config import load_config
 from cpc_speech.errors import UserError
-from cpc_speech.machine import set_up
+from cpc_speech.machine import autocast, resolve, set_up
 from cpc_speech.model import CPC, HOP, State
 from cpc_speech.processes import alone
 
@@ -98,7 +98,7 @@ class CPCFrames:
             context, the last being ``c``.
         window_samples: None carries the context through the utterance; a number starts it afresh, and the
             encoder's padding with it, every so many samples, as in pretraining.
-        bf16: whether matrix products round their factors to bf16.
+        precision: of the encoder's products, as ``machine.resolve`` takes it; the recurrence is fp32.
 
     Raises:
         UserError: the network has no such layer.
@@ -107,7 +107,12 @@ class CPCFrames:
     hop = HOP
 
     def __init__(
-        self, name: str, model: CPC, layer: str = "c", window_samples: int | None = None, bf16: bool = True
+        self,
+        name: str,
+        model: CPC,
+        layer: str = "c",
+        window_samples: int | None = None,
+        precision: str = "auto",
     ) -> None:
         rnn = model.context.rnn
         layers = ["z", "c", "both", *(f"c{depth}" for depth in range(1, rnn.num_layers + 1))]
@@ -115,7 +120,8 @@ class CPCFrames:
             raise UserError(f"layer {layer!r}: the network has {', '.join(layers)}")
         if layer[1:].isdecimal():
             model, layer = model.truncated(int(layer[1:])), "c"
-        self.name, self.model, self.window_samples, self.bf16 = name, model.eval(), window_samples, bf16
+        self.name, self.model, self.window_samples = name, model.eval(), window_samples
+        self.precision = precision
         self.layer = layer
         self.dim = (layer != "c") * model.encoder.channels + (layer != "z") * rnn.hidden_size
 
@@ -137,7 +143,7 @@ class CPCFrames:
 
     def _frames(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         device = next(self.model.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+        with autocast(self.precision, device):
             # One by one: at an utterance's end every convolution pads its own input, which no batch padding equals.
             matrices = self.model.encoder.matrices()
             z = [self.model.encoder.long(waveform.to(device), matrices) for waveform in waveforms]
@@ -178,10 +184,12 @@ def make_representation(
         model, updates = build_model(config), 0
     else:
         config, model, updates = load_experiment(exp)
-    set_up(config.precision)
-    model.to(alone().device)
-    frames = CPCFrames(
-        name, model, "z" if name == "z" else "c", config.window_samples if context == "window" else None,
-        bf16=config.precision == "bf16",
-    )  # fmt: skip
-    return frames, {"updates": updates, "seed": config.seed, "config": dataclasses.asdict(config)}
+    device = alone().device
+    set_up("auto", device)
+    model.to(device)
+    window = config.window_samples if context == "window" else None
+    frames = CPCFrames(name, model, "z" if name == "z" else "c", window)
+    config = dataclasses.replace(config, precision=resolve(config.precision, device))
+    facts = {"updates": updates, "seed": config.seed, "config": dataclasses.asdict(config)}
+    # The network may have been trained in another precision, on another machine.
+    return frames, {**facts, "precision": resolve(frames.precision, device)}

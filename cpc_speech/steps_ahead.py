@@ -29,7 +29,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cpc_speech import information
 from cpc_speech.ablation_report import model_name
@@ -42,6 +41,7 @@ from cpc_speech.machine import set_up
 from cpc_speech.model import CPC, HOP
 from cpc_speech.packed import PackedAudio
 from cpc_speech.processes import alone
+from cpc_speech.progress import Progress
 from cpc_speech.provenance import provenance
 from cpc_speech.scores import Score
 from cpc_speech.windows import WindowSampler, windows_that_fit
@@ -64,9 +64,10 @@ def main(argv: list[str] | None = None) -> None:
     config, model, updates = load_experiment(args.exp)
     if config.steps >= FRAMES:
         raise UserError(f"{args.exp}: {config.steps} steps do not fit the {FRAMES} frames of a window here")
-    set_up("fp32")
+    device = alone().device
+    set_up("fp32", device)
     windows = fixed_windows(args.data)
-    measured = measure(model.to(alone().device), windows, args.minibatches)
+    measured = measure(model.to(device), windows, args.minibatches)
     measured |= information.measure(model, fixed_windows(args.data, 1))
     log.info("%s: top-1 %s %%", args.exp, ", ".join(f"{value:.1f}" for value in measured["top1"]))
     facts = {
@@ -107,7 +108,7 @@ def measure(model: CPC, windows: Minibatches, number: int) -> dict[str, Any]:
     candidates = windows.sampler.windows * FRAMES
     counted = torch.stack([
         count(model, waveform(windows[0, j].samples, device)).cpu()
-        for j in tqdm(range(number), unit="minibatch", desc="steps ahead", dynamic_ncols=True)
+        for j in Progress(range(number), unit="minibatch", desc="steps ahead")
     ])  # fmt: skip
     result: dict[str, Any] = {
         "candidates": candidates, "chance": {"top1": 100 / candidates, "pairwise": 50.0},

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cpc_speech.machine import autocast
 from cpc_speech.model import HOP, State
 from cpc_speech.representations import CPCFrames
 
@@ -37,12 +38,9 @@ class Stream:
             raise ValueError("a stream carries its context; window_samples must be None")
         self.representation, self.dim = representation, representation.dim
         self.device = next(representation.model.parameters()).device
-        with self._precision(), torch.no_grad():
+        with autocast(representation.precision, self.device), torch.no_grad():
             self._matrices = representation.model.encoder.matrices()
         self._begin()
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.representation.bf16)
 
     def _begin(self) -> None:
         self._waiting = torch.empty(0, device=self.device)  # samples that a frame to come still sees
@@ -76,7 +74,7 @@ class Stream:
         if end <= self._known:
             return torch.empty(0, self.dim, device=self.device)
         model = self.representation.model
-        with self._precision():
+        with autocast(self.representation.precision, self.device):
             z = model.encoder.long(self._waiting, self._matrices)[None, self._known : end]
             frames, self._state = self.representation.of_encoded(z, self._state)
         self._waiting = self._waiting[(end - 1) * HOP :].clone()

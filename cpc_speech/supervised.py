@@ -27,7 +27,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cpc_speech import checkpoint
 from cpc_speech.classifier import save_classifier
@@ -36,12 +35,13 @@ from cpc_speech.errors import UserError, run
 from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
 from cpc_speech.loader import waveform
-from cpc_speech.machine import set_up
+from cpc_speech.machine import autocast, set_up
 from cpc_speech.model import HOP
 from cpc_speech.optimise import NotFiniteError, adam, learning_rate, update_weights
 from cpc_speech.packed import PackedAudio
 from cpc_speech.probe import Answer, answer, count_correct, score_test
 from cpc_speech.processes import alone
+from cpc_speech.progress import Progress
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import CPCFrames
 from cpc_speech.scores import Score, save_score
@@ -82,7 +82,6 @@ def main(argv: list[str] | None = None) -> None:
     config = load_config(args.config, [*args.overrides, "batch_composition=mixed_speaker"])
     audio, splits = load_splits(args.data)
     task = load_task(args.task, args.data, audio, splits)
-    set_up(config.precision)
     row = row_of(args.init_from)
     score, facts = train(config, args.exp, audio, task, args.dev_every, args.patience, args.init_from)
     log.info("%s, %s: %.2f %% of test frames", row, task.name, score.accuracy)
@@ -93,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
             "row": row, "task": task.name, "probe": "end_to_end", "classes": task.classes,
             "probe_context": "utterance", "majority": task.majority(), "seed": config.seed,
             "labels": labels_by(args.data) if task.name == "phone" else None,
-            "config": dataclasses.asdict(config), **facts, **provenance(),
+            **facts, **provenance(),
         },
     )  # fmt: skip
 
@@ -114,8 +113,9 @@ def train(
 ) -> tuple[Score, dict]:
     """Train to the best accuracy on dev; the test score of that network, and facts about its training."""
     started = time.monotonic()
-    checkpoint.settle_config(exp, config)
     processes = alone()
+    config = checkpoint.settle_config(exp, config, processes.device)
+    set_up(config.precision, processes.device)
     train_split = task.splits["train"]
     sampler = WindowSampler(
         audio.num_samples[train_split], audio.speaker_index[train_split],
@@ -141,9 +141,7 @@ def train(
         started -= state.get("seconds", 0.0)
     update = state["update"] if state else 0
 
-    progress = tqdm(
-        total=config.updates, initial=update, unit="update", desc=f"supervised {task.name}", dynamic_ncols=True
-    )
+    progress = Progress(total=config.updates, initial=update, unit="update", desc=f"supervised {task.name}")
     with progress, stop_signals() as stopped:
         while update < config.updates and len(dev) - 1 - int(np.argmax(dev or [0])) < patience:
             drawn = [sampler.minibatch(update, j) for j in range(config.minibatches)]
@@ -179,7 +177,8 @@ def train(
     chosen = min((int(np.argmax(dev)) + 1) * dev_every, config.updates)
     score, details = score_test(evaluate(model, config, audio, task, "test"), audio.utterances, task)
     seconds = time.monotonic() - started
-    return score, {"updates": chosen, "dev_accuracy": dev, "pretrained": pretrained, "seconds": seconds, **details}
+    facts = {"updates": chosen, "dev_accuracy": dev, "pretrained": pretrained, "seconds": seconds}
+    return score, {**facts, "config": dataclasses.asdict(config), **details}
 
 
 def load_pretrained(model: Classifier, config: Config, exp: Path) -> dict[str, Any]:
@@ -207,7 +206,7 @@ def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, win
     target = np.stack([task.targets[w.utterance][t : t + config.frames] for w, t in zip(aligned, first)])
     samples = torch.from_numpy(load_windows(audio, aligned, config.window_samples))
     classes = torch.from_numpy(target).to(device).flatten()  # before the network: a GPU ends all its work for a copy
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with autocast(config.precision, device):
         logits = model(waveform(samples, device))
     return F.cross_entropy(logits.flatten(0, 1), classes, ignore_index=-1)
 
@@ -215,7 +214,7 @@ def _loss(model: Classifier, config: Config, audio: PackedAudio, task: Task, win
 @torch.no_grad()
 def evaluate(model: Classifier, config: Config, audio: PackedAudio, task: Task, split: str) -> list[Answer]:
     """What the network says of every utterance of one split, heard whole, with the context carried through."""
-    context = CPCFrames("supervised", model.cpc, bf16=config.precision == "bf16")
+    context = CPCFrames("supervised", model.cpc, precision=config.precision)
     rows = task.splits[split]
     contexts = represented([audio[i] for i in rows], audio.num_samples[rows], context)
     answers = {place: answer(model.output(c)) for place, c in contexts}

@@ -24,7 +24,6 @@ from typing import Any
 import soundfile
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cpc_speech import checkpoint, cost, machine, profiling
 from cpc_speech.config import Config, load_config
@@ -38,7 +37,8 @@ from cpc_speech.model import CPC
 from cpc_speech.objective import DevLoss, cpc_loss, mean, window_sampler
 from cpc_speech.optimise import NotFiniteError, adam, learning_rate, update_weights
 from cpc_speech.packed import SAMPLE_RATE, PackedAudio
-from cpc_speech.processes import Processes, join
+from cpc_speech.processes import DEVICES, Processes, join
+from cpc_speech.progress import Progress
 from cpc_speech.provenance import provenance
 from cpc_speech.signals import stop_signals
 from cpc_speech.speed import Pace, Speed
@@ -53,12 +53,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", required=True, type=Path, help="data directory with packed audio and splits")
     parser.add_argument("--exp", required=True, type=Path, help="where the experiment is kept")
     parser.add_argument("--workers", type=int, default=1, help="processes that load audio ahead, for each GPU")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="default: GPUs, or for one process the CPU")
     parser.add_argument("--profile", action="store_true", help="write a trace of a few updates to EXP/profile")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a key of the configuration")
     args = parser.parse_args(argv)
     if args.workers < 0:
         parser.error("--workers is 0 (audio is loaded between updates) or more")
-    with join() as processes:
+    with join(args.device) as processes:
         if processes.rank:  # what all would say is said once
             logging.getLogger("cpc_speech").setLevel(logging.ERROR)
         train(load_config(args.config, args.overrides), args.data, args.exp, processes, args.workers, args.profile)
@@ -74,15 +75,15 @@ def train(config: Config, data: Path, exp: Path, processes: Processes, workers: 
     device, first = processes.device, processes.rank == 0
     audio, sampler = _training_windows(config, data)
     if first:
-        checkpoint.settle_config(exp, config)
+        checkpoint.settle_config(exp, config, device)
     processes.wait()
-    checkpoint.settle_config(exp, config)
+    config = checkpoint.settle_config(exp, config, device)
     trained = (exp / "train.json").exists()
     processes.agree(trained=trained)
     if trained:
         log.info("%s is trained already", exp)
         return
-    machine.set_up(config.precision)
+    machine.set_up(config.precision, device)
 
     model = checkpoint.build_model(config).to(device)
     optimizer = adam(model, config)
@@ -106,10 +107,8 @@ def train(config: Config, data: Path, exp: Path, processes: Processes, workers: 
     minibatches = Minibatches(audio, sampler)
     updates = range(update, config.updates)
     share = len(processes.share(config.minibatches))
+    bar = Progress(total=config.updates, initial=update, unit="update", desc=exp.name, disable=not first)
     speed = Speed(config, processes)
-    bar = tqdm(
-        total=config.updates, initial=update, unit="update", desc=exp.name, dynamic_ncols=True, disable=not first
-    )
     trace = profiling.trace(exp / "profile", processes) if profile else contextlib.nullcontext()
     loaded = speed.timed(ahead(minibatches, updates, config.minibatches, processes, workers))
     with bar, stop_signals() as stopped, trace as profiler:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cpc_speech.datadir import SPLITS, read_split, read_table
 from cpc_speech.errors import UserError
 from cpc_speech.features import Moments
 from cpc_speech.kaldi import read_float_matrices
+from cpc_speech.progress import Progress
 
 _POOL = 32  # minibatches whose utterances are sorted by length together
 
@@ -97,7 +97,7 @@ class Features:
         everything = sorted(sum(splits.values(), []))
         moments: Moments | None = None
         dim = -1
-        progress = tqdm(total=len(everything), unit="utt", desc="features", dynamic_ncols=True)
+        progress = Progress(total=len(everything), unit="utt", desc="features")
         with progress:
             for utterance, matrix in read_float_matrices(scp, everything):
                 if moments is None:

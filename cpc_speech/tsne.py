@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from cpc_speech.datadir import read_split
 from cpc_speech.errors import UserError, require, run
@@ -29,6 +28,7 @@ from cpc_speech.features import represented
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
 from cpc_speech.phones import read_symbols
+from cpc_speech.progress import Progress
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import Representation, make_representation
 from cpc_speech.tasks import Task, labels_by, load_task
@@ -119,7 +119,7 @@ def extract(representation: Representation, audio: PackedAudio, frames: list[Fra
         rows.setdefault(i, []).append(row)
     used = list(rows)
     values = np.empty((len(frames), representation.dim), np.float32)
-    progress = tqdm(total=len(used), unit="utt", desc=f"frames of {representation.name}", dynamic_ncols=True)
+    progress = Progress(total=len(used), unit="utt", desc=f"frames of {representation.name}")
     with progress:
         for j, x in represented([audio[i] for i in used], audio.num_samples[used], representation):
             i = used[j]

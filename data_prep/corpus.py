@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,16 @@ class Utterance(NamedTuple):
     speaker: str
     seconds: float
     text: str | None = None
+
+
+def first_of_each(speakers: Mapping[str, str], few: Sequence[int] | None) -> list[str]:
+    """The utterances of ``speakers``, sorted; with ``few`` = (S, U), those first U of each of the first S speakers."""
+    if few is None:
+        return sorted(speakers)
+    own: dict[str, list[str]] = {}
+    for utterance in sorted(speakers):
+        own.setdefault(speakers[utterance], []).append(utterance)
+    return sorted(utterance for name in sorted(own)[: few[0]] for utterance in own[name][: few[1]])
 
 
 def write_data_dir(data_dir: str | Path, utterances: Mapping[str, Utterance], facts: Mapping[str, object]) -> None:

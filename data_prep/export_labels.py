@@ -22,12 +22,11 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cpc_speech.datadir import read_num_samples
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
 from cpc_speech.phones import SAMPLE_RATE, UNLABELLED, Interval, intervals_from_labels, read_symbols
+from cpc_speech.progress import Progress
 from data_prep.ctm import ctm_lines
 from data_prep.frame_labels import num_kaldi_frames
 from data_prep.label_sets import Labels, read_label_set
@@ -92,7 +91,7 @@ def labelled(data_dir: Path, numbered: bool) -> Iterator[Utterance]:
     num_samples = read_num_samples(data_dir)
     count = 0
     label_set = read_label_set(data_dir / "phones.scp", numbered)
-    for utterance, load in tqdm(label_set, desc="export", unit="utt", disable=None):
+    for utterance, load in Progress(label_set, desc="export", unit="utt"):
         if utterance not in num_samples:
             raise UserError(f"{data_dir}/phones.scp: {utterance} is not in utt2num_samples; run stages 1 and 2 again")
         yield utterance, num_samples[utterance], load(num_samples[utterance])

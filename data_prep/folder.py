@@ -13,13 +13,12 @@ import argparse
 import os
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cpc_speech.audio import AudioError, seconds, wav_path
 from cpc_speech.datadir import read_table
 from cpc_speech.errors import UserError, refuse, run
+from cpc_speech.progress import Progress
 from cpc_speech.segments import SUFFIXES, Found, find_audio
-from data_prep.corpus import Utterance, write_data_dir
+from data_prep.corpus import Utterance, first_of_each, write_data_dir
 
 
 def read_kaldi(folder: Path) -> tuple[Found, list[str]]:
@@ -54,6 +53,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("data_dir", type=Path)
+    parser.add_argument("--few", type=int, nargs=2, metavar=("SPEAKERS", "UTTERANCES"),
+                        help="only the first utterances of each of the first speakers; default: all")  # fmt: skip
     parser.add_argument("--note", default="", help="kept in corpus.json, for the report")
     args = parser.parse_args(argv)
     folder = Path(os.path.abspath(args.folder))
@@ -66,7 +67,9 @@ def main(argv: list[str] | None = None) -> None:
     if not found and not problems:
         raise UserError(f"{folder}: no audio here ({', '.join(sorted(SUFFIXES))})")
     utterances: dict[str, Utterance] = {}
-    for utterance, (path, speaker) in tqdm(found.items(), desc="headers", unit="file", disable=None):
+    used = first_of_each({utterance: speaker for utterance, (_, speaker) in found.items()}, args.few)
+    for utterance in Progress(used, desc="headers", unit="file"):
+        path, speaker = found[utterance]
         try:
             utterances[utterance] = Utterance(path, speaker, seconds(path))
         except AudioError as error:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from cpc_speech.errors import require
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
 from cpc_speech.phones import SAMPLE_RATE
+from cpc_speech.progress import Progress
 from data_prep import gmm_features, gmm_model, gmm_train
 from data_prep.alignment import Aligned, Job, chunked, digest, take_up, why_not
 from data_prep.gmm_graphs import intervals
@@ -78,7 +78,7 @@ def _make_features(workers: Workers, work: Path, audio: PackedAudio) -> None:
     if (work / gmm_features.NORMS_FILE).is_file():
         return
     results = workers.map(gmm_train.compute_mfccs, [(chunk,) for chunk in chunked(range(len(audio)), gmm_train.CHUNK)])
-    with tqdm(desc="features", unit="utt", total=len(audio)) as progress:
+    with Progress(desc="features", unit="utt", total=len(audio)) as progress:
 
         def each() -> Any:
             for result in results:
@@ -95,7 +95,7 @@ def _align_chunks(
     if len(left) < len(chunks):
         log.info("%d of %d chunks are aligned already, in %s", len(chunks) - len(left), len(chunks), work)
     tasks = [(chunks[number], work, model, gmm_train.BEAMS, None, False) for number in left]
-    with tqdm(desc="align", unit="utt", total=sum(len(chunks[number]) for number in left)) as progress:
+    with Progress(desc="align", unit="utt", total=sum(len(chunks[number]) for number in left)) as progress:
         for number, result in zip(left, workers.map(gmm_train.make_pass, tasks)):
             with atomic_write(parts[number], "wb") as file:
                 np.savez(

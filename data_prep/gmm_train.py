@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
+from cpc_speech.progress import Progress
 from cpc_speech.pronunciations import Pronunciations
 from data_prep import gmm_model
 from data_prep.alignment import chunked
@@ -170,7 +170,7 @@ def train(workers: Workers, work: Path, audio: PackedAudio, places: Sequence[int
         state = TrainState(0, gmm_model.flat_model(some.mean(axis=0), some.var(axis=0)), [], [])
     elif state.iteration < ITERATIONS:
         log.info("%d of %d iterations are done already, in %s", state.iteration, ITERATIONS, work)
-    with tqdm(desc="train", unit="iteration", total=ITERATIONS, initial=state.iteration) as progress:
+    with Progress(desc="train", unit="iteration", total=ITERATIONS, initial=state.iteration) as progress:
         while state.iteration < ITERATIONS:
             state = _iterate(workers, work, chunks, state)
             save_state(work / STATE_FILE, state)

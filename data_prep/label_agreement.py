@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from cpc_speech.datadir import read_num_samples
 from cpc_speech.errors import UserError
 from cpc_speech.phones import HOP, PHONE_ID, SAMPLE_RATE, SYMBOLS, Interval
+from cpc_speech.progress import Progress
 from data_prep.label_sets import Labels, Load, read_label_set
 from data_prep.match_phones import match_phones
 
@@ -46,7 +46,7 @@ def compare(data_dir: str | Path, a: str | Path, b: str | Path) -> Comparison:
     shifted = np.zeros((len(SHIFTS), 2), dtype=np.int64)
     differences = [np.zeros(0, dtype=np.int64)]
     agreement: dict[str, tuple[int, int]] = {}
-    for utterance, load_a, load_b in tqdm(_side_by_side(a, b), desc="compare", unit="utt", disable=None):
+    for utterance, load_a, load_b in Progress(_side_by_side(a, b), desc="compare", unit="utt"):
         if load_a is None or load_b is None:
             utterances["only_b" if load_a is None else "only_a"] += 1
             continue

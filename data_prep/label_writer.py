@@ -10,13 +10,13 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from cpc_speech.datadir import read_num_samples
 from cpc_speech.errors import UserError
 from cpc_speech.files import atomic_write
 from cpc_speech.kaldi import write_int_vectors
 from cpc_speech.phones import HOP, SAMPLE_RATE, SYMBOLS, UNLABELLED, Interval, labels_from_intervals, write_symbols
+from cpc_speech.progress import Progress
 from data_prep.dropped import refuse_too_many, write_dropped
 
 MAX_FRAMES_OFF = 2  # what framing conventions differ by, and no more
@@ -104,7 +104,7 @@ def shared_labels(
     """
     seen: set[str] = set()
     foreign: list[str] = []
-    for name, label in tqdm(utterances, desc="labels", unit="utt", disable=None):
+    for name, label in Progress(utterances, desc="labels", unit="utt", total=len(num_samples)):
         utterance = name if name in num_samples else name.removeprefix(KALDI_PREFIX)
         if utterance not in num_samples:
             foreign.append(name)

@@ -14,11 +14,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cpc_speech.audio import AudioError, seconds
 from cpc_speech.errors import UserError, refuse, run
-from data_prep.corpus import Utterance, write_data_dir
+from cpc_speech.progress import Progress
+from data_prep.corpus import Utterance, first_of_each, write_data_dir
 
 
 def find_subsets(corpus: str | Path, names: Sequence[str] = ()) -> list[Path]:
@@ -39,8 +38,9 @@ def find_subsets(corpus: str | Path, names: Sequence[str] = ()) -> list[Path]:
     return [found[name] for name in sorted(set(names) or found)]
 
 
-def scan(subsets: Sequence[Path]) -> dict[str, Utterance]:
-    """All utterances of the subsets by id, or one UserError that lists everything wrong with them."""
+def scan(subsets: Sequence[Path], few: Sequence[int] | None = None) -> dict[str, Utterance]:
+    """All utterances of the subsets by id, or the ``few`` of ``first_of_each``; or one UserError that lists everything
+    wrong with them."""
     problems: list[str] = []
     audio: dict[str, Path] = {}
     texts: dict[str, str] = {}
@@ -63,7 +63,9 @@ def scan(subsets: Sequence[Path]) -> dict[str, Utterance]:
         problems.append(f"{origin[utterance]}: {utterance} has no audio file; restore it or remove the line")
 
     utterances: dict[str, Utterance] = {}
-    for utterance, path in tqdm(sorted(audio.items()), desc="headers", unit="file", disable=None):
+    used = first_of_each({utterance: path.parent.parent.name for utterance, path in audio.items()}, few)
+    for utterance in Progress(used, desc="headers", unit="file"):
+        path = audio[utterance]
         try:
             reader = path.parent.parent.name
             utterances[utterance] = Utterance(str(path), reader, seconds(path), texts.get(utterance))
@@ -101,12 +103,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--subset", action="append", default=[], help="only this one; may be repeated")
+    parser.add_argument("--few", type=int, nargs=2, metavar=("SPEAKERS", "UTTERANCES"),
+                        help="only the first utterances of each of the first speakers; default: all")  # fmt: skip
     parser.add_argument("--note", default="", help="kept in corpus.json, for the report")
     args = parser.parse_args(argv)
     subsets = find_subsets(args.corpus, args.subset)
     names = [subset.name for subset in subsets]
     facts = {"corpus": os.path.abspath(args.corpus), "subsets": names, "note": args.note}
-    write_data_dir(args.data_dir, scan(subsets), facts)
+    write_data_dir(args.data_dir, scan(subsets, args.few), facts)
 
 
 if __name__ == "__main__":

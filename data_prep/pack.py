@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from tqdm import tqdm
 
 from cpc_speech.audio import AudioError, AudioInfo, decode, wav_path
 from cpc_speech.datadir import read_table, write_table
 from cpc_speech.errors import UserError, refuse, run
 from cpc_speech.files import atomic_write, need_room
 from cpc_speech.packed import DTYPE, SAMPLE_RATE
+from cpc_speech.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _decode_all(wavs: dict[str, str], nj: int) -> Iterator[tuple[np.ndarray, Aud
     """
     with ThreadPoolExecutor(nj) as pool:
         ahead: deque[Future[tuple[np.ndarray, AudioInfo] | str]] = deque()
-        for entry in tqdm(wavs.values(), desc="packing", unit="file", disable=None):
+        for entry in Progress(wavs.values(), desc="packing", unit="file"):
             ahead.append(pool.submit(_decode, entry))
             if len(ahead) > 2 * nj:
                 yield ahead.popleft().result()

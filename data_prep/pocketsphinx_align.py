@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from cpc_speech.errors import require
 from cpc_speech.files import atomic_write
 from cpc_speech.packed import PackedAudio
 from cpc_speech.phones import HOP, SAMPLE_RATE, SPOKEN_NOISE, Interval
+from cpc_speech.progress import Progress
 from cpc_speech.pronunciations import Pronunciations
 from data_prep.alignment import Aligned, Job, chunked, digest, take_up, why_not
 from data_prep.workers import start_workers
@@ -127,7 +127,7 @@ def align_corpus(job: Job) -> Iterator[Aligned]:
         count = min(job.nj, len(left))
         with (
             start_workers(count, _start_worker, job.data_dir, job.pronunciations) as workers,
-            tqdm(desc="align", unit="utt", total=sum(len(chunks[number]) for number in left)) as progress,
+            Progress(desc="align", unit="utt", total=sum(len(chunks[number]) for number in left)) as progress,
         ):
             for number, aligned in zip(left, workers.map(_align_chunk, tasks)):
                 with atomic_write(parts[number]) as file:

@@ -18,7 +18,6 @@ from types import ModuleType
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cpc_speech.errors import UserError
 from cpc_speech.kaldi import read_float_matrices, read_int_vectors
@@ -34,6 +33,7 @@ from cpc_speech.phones import (
     labels_from_intervals,
     refuse_numbered,
 )
+from cpc_speech.progress import Progress
 from cpc_speech.pronunciations import Pronunciations
 from data_prep import linear_align
 from data_prep.alignment import Aligned, Job, why_not
@@ -65,7 +65,7 @@ def align_corpus(job: Job) -> Iterator[Aligned]:
         log.info("no k2: aligning the phones of the labels there are. With k2, words and their variants: %s", K2)
         engine = phones_by_torchaudio(job)
     scp = job.posteriors / "posteriors.scp"
-    places = tqdm(job.transcripts, desc="align", unit="utt")
+    places = Progress(job.transcripts, desc="align", unit="utt")
     matrices = read_float_matrices(scp, [job.audio.utterances[place] for place in job.transcripts])
     for place, (utterance, matrix) in zip(places, matrices):
         samples = int(job.audio.num_samples[place])

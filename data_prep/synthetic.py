@@ -19,10 +19,10 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from cpc_speech.errors import UserError, run
 from cpc_speech.phones import SAMPLE_RATE, Interval
+from cpc_speech.progress import Progress
 from data_prep import espeak
 from data_prep.sentences import sentences, transcript
 
@@ -93,7 +93,7 @@ def make_corpus(folder: Path, voices: list[Voice], minutes: float, seed: int) ->
         open(folder / "SPEAKERS.TXT", "w", encoding="utf-8") as speakers,
     ):
         speakers.write(";ID  |SEX| SUBSET    |MINUTES| NAME\n")
-        for reader, voice in enumerate(tqdm(voices, desc="speak", unit="voice"), FIRST_READER):
+        for reader, voice in enumerate(Progress(voices, desc="speak", unit="voice"), FIRST_READER):
             # Each reader has a stream of its own, so more readers leave the first ones' sentences as they are.
             stream, noise = sentences(f"{seed}/{reader}"), np.random.default_rng([seed, reader])
             said = 0.0

@@ -6,7 +6,7 @@ r"""Train and probe what is missing of Table 2: each row of it is a configuratio
 A row is a file <row>.yaml of the first folder of --conf that has it, and holds what differs from --base. Its
 experiment is exp/ablations/<row>.seed<S>, a link to exp/<row> where stage 4 has trained the very same model to the end
 (every value in config.yaml is the same, and train.json is there). What is printed is kept in exp/ablations/log/. With
---gpus N, N are run at a time, each on a GPU of its own; on a machine without GPUs, N on the CPU.
+--gpus N, N are run at a time, each on a GPU of its own; with --device cpu, on the CPU.
 
 A failure does not stop the others; it is reported at the end. The same command goes on after ctrl-C, SIGTERM, a kill
 or a failure: training resumes, and a probe counts if it is newer than the training, the labels and the splits, and was
@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", default="1", help="as 1,2,3: of rows that have none of their own")
     parser.add_argument("--probe-seeds", default="1", help="as 1,2,3: each probe is fitted with each of them")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="run N at a time, each on a GPU of its own")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu: N at a time on the CPU")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="over all configurations")
     parser.add_argument("--layer", choices=("c", "z"), default="c", help="what is probed; Table 2 is of c")
     args = parser.parse_args(argv)
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     wanted = read_rows(args.rows, args.seeds)
     files = {row: row_file(row, args.conf) for row, _ in wanted}
     probe_seeds = read_seeds(args.probe_seeds)
-    places = gpus(args.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    places = gpus(args.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), args.device)
     with alone(args.exp / "ablations") as lock:
         runs = []
         for row, seed in wanted:
@@ -142,24 +143,24 @@ def read_seeds(text: str) -> list[int]:
     return seeds
 
 
-def gpus(count: int, visible: str | None) -> list[dict[str, str]]:
-    """The environment of each of the runs that go on at one time: one GPU each, of those that ``visible`` grants.
-    Without any GPU, as many go on at a time on the CPU.
+def gpus(count: int, visible: str | None, device: str = "auto") -> list[dict[str, str]]:
+    """The environment of each of the runs that go on at one time: one GPU each, of those that ``visible`` grants; or
+    the CPU for all.
 
     Raises:
         UserError: fewer are granted, or there.
     """
     if not count:
         return [{}]
-    if visible == "":  # they are hidden
+    if device == "cpu":
         return [{}] * count
     numbers = visible.split(",") if visible else [str(i) for i in range(count)]
     if len(numbers) < count:
         raise UserError(f"--gpus {count}: CUDA_VISIBLE_DEVICES={visible} grants {len(numbers)}; ask for as many")
     import torch  # which takes seconds
 
-    if 0 < (there := torch.cuda.device_count()) < count:  # on one that is not there, a run would use the CPU
-        raise UserError(f"--gpus {count}: this machine has {there}; ask for as many")
+    if (there := torch.cuda.device_count()) < count:  # on one that is not there, a run would use the CPU
+        raise UserError(f"--gpus {count}: {there} are visible here; ask for as many, or insist on --device cpu")
     return [{"CUDA_VISIBLE_DEVICES": number} for number in numbers[:count]]
 
 
@@ -197,7 +198,10 @@ def place(exp: Path, row: str, config: Config) -> Path:
 
 def trained(exp: Path, config: Config) -> bool:
     """Whether this very model was trained to the end there."""
-    return (exp / "train.json").exists() and load_config([exp / "config.yaml"]) == config
+    if not (exp / "train.json").exists():
+        return False
+    begun = load_config([exp / "config.yaml"])
+    return config.settled_as(begun) == begun
 
 
 def missing(

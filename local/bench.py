@@ -21,16 +21,20 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
+import torch
 
-from cpc_speech import cost
+from cpc_speech import cost, machine
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
+from cpc_speech.progress import Progress
 from cpc_speech.provenance import ROOT, provenance
 
-CONFIG = Config(channels=256, minibatches=1)  # 8 windows, 12 steps, all negatives
-PARTS = ("update", "reference", "encoder", "breakdown", "windows", "growth", "extract", "long")
+CONFIG = Config(channels=256, minibatches=1)  # 8 windows, 12 steps, all negatives, precision auto
+CPU = torch.device("cpu")
+PASSES = 5  # over the activations that an update needs: written and read forward, read backward, their gradients both
+TOGETHER = 40  # updates of each of two trainings at one time
+PARTS = ("update", "pair", "reference", "encoder", "breakdown", "windows", "growth", "extract", "long")
 LONG_MINUTES = 20  # of the longer file whose extraction is watched
 SMALL = 3000  # utterances of the smaller corpus, 3 s each
 
@@ -45,12 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_corpora(Path(folder), args.corpus)
         environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}  # of the CPU
-        for part in tqdm([*PARTS] * args.repeats, desc="bench", unit="part"):
-            command = [sys.executable, str(ROOT / "local/bench_part.py"), part, folder]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
-            if done.returncode:
-                raise UserError(f"bench: the part {part!r} failed; its own message stands above")
-            measured[part].append(json.loads(done.stdout.splitlines()[-1]))
+        for part in Progress([*PARTS] * args.repeats, desc="bench", unit="part"):
+            measured[part].append(pair(folder, environment) if part == "pair" else measure(part, folder, environment))
     medians = {
         part: {key: statistics.median(numbers[key] for numbers in runs) for key in runs[0]}
         for part, runs in measured.items()
@@ -58,15 +58,49 @@ def main(argv: list[str] | None = None) -> None:
     result = summary(medians)
     with atomic_write(args.write) as file:
         files = args.corpus.resolve().name if args.corpus else "low-passed noise"
-        facts = {"extracted": files, "medians": medians, "runs": measured, **provenance()}
+        facts = {"precision": precision(), "extracted": files, "medians": medians, "runs": measured, **provenance()}
         json.dump({**result, **facts}, file, indent=1)
         file.write("\n")
     print("\n".join(lines(result, medians)))
 
 
+def start(part: str, folder: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "local/bench_part.py"), part, folder]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def measure(part: str, folder: str, environment: dict[str, str]) -> dict[str, float]:
+    """What a part prints."""
+    process = start(part, folder, environment)
+    said, _ = process.communicate()
+    if process.returncode:
+        raise UserError(f"bench: the part {part!r} failed; its own message stands above")
+    return json.loads(said.splitlines()[-1])
+
+
+def pair(folder: str, environment: dict[str, str]) -> dict[str, float]:
+    """Two trainings at one time: what an update takes the slower of them."""
+    environment = environment | {"BENCH_UPDATES": str(TOGETHER)}
+    other = start("update", folder, environment)
+    one = measure("update", folder, environment)
+    said, _ = other.communicate()
+    return {"seconds": max(one["seconds"], json.loads(said.splitlines()[-1])["seconds"])}
+
+
+def limit(parts: dict[str, float]) -> float:
+    """Seconds of an update whose products reach the machine's rate, and that passes over its activations so often."""
+    activations = parts["saved_mb_per_window"] * CONFIG.windows * 1e6
+    return cost.update_operations(CONFIG) / parts["matrix_rate"] + PASSES * activations / parts["copy_rate"]
+
+
 def summary(m: dict[str, dict[str, float]]) -> dict[str, float]:
     """The ratios: of times reference / ours, of memory reference / ours; and the rates."""
+    limit_seconds = limit(m["breakdown"])
     return {
+        "update_seconds": m["update"]["seconds"],
+        "limit_seconds": limit_seconds,
+        "update_over_limit": m["update"]["seconds"] / limit_seconds,
+        "pair_ratio": m["pair"]["seconds"] / m["update"]["seconds"],
         "update_time_ratio": m["reference"]["seconds"] / m["update"]["seconds"],
         "update_memory_ratio": m["update"]["own_mb"] / m["reference"]["own_mb"],
         "encoder_conv_ratio": m["encoder"]["plain_seconds"] / m["encoder"]["seconds"],
@@ -78,10 +112,15 @@ def summary(m: dict[str, dict[str, float]]) -> dict[str, float]:
     }
 
 
+def precision() -> str:
+    return machine.resolve(CONFIG.precision, CPU)
+
+
 def lines(result: dict[str, float], m: dict[str, dict[str, float]]) -> Iterator[str]:
     update, reference, parts = m["update"], m["reference"], m["breakdown"]
     yield (
-        f"update of {CONFIG.windows} windows, {CONFIG.channels} channels: {1000 * update['seconds']:.0f} ms, "
+        f"update of {CONFIG.windows} windows, {CONFIG.channels} channels, {precision()}: "
+        f"{1000 * update['seconds']:.0f} ms, "
         f"{result['update_time_ratio']:.1f} times as fast as the reference ({reference['seconds']:.2f} s)"
     )
     yield (
@@ -98,14 +137,15 @@ def lines(result: dict[str, float], m: dict[str, dict[str, float]]) -> Iterator[
         )
     yield f"  optimiser{1000 * parts['optimiser']:6.1f} ms"
     yield (
-        f"  machine: {parts['matrix_rate'] / 1e12:.2f}e12 operations a second in bf16 products of 2048 x 2048 "
-        f"({parts['matrix_rate_fp32'] / 1e12:.2f}e12 in fp32, factors in bf16), "
-        f"copies {parts['copy_rate'] / 1e9:.1f} GB/s"
+        f"  machine: {parts['matrix_rate'] / 1e12:.2f}e12 operations a second in products of 2048 x 2048, "
+        f"copies {parts['copy_rate'] / 1e9:.1f} GB/s; at these rates an update would take "
+        f"{1000 * result['limit_seconds']:.0f} ms: ours takes {result['update_over_limit']:.2f} times as long"
     )
+    yield f"two trainings at one time: an update takes {result['pair_ratio']:.2f} times as long as one alone"
     encoder = m["encoder"]
     yield (
         f"encoder, forward and backward: {1000 * encoder['seconds']:.0f} ms, {result['encoder_conv_ratio']:.2f} times "
-        f"as fast as by nn.Conv1d, also in bf16 ({1000 * encoder['plain_seconds']:.0f} ms)"
+        f"as fast as by nn.Conv1d in the same precision ({1000 * encoder['plain_seconds']:.0f} ms)"
     )
     yield f"windows loaded on one core: {result['windows_per_second']:,.0f} a second"
     yield (

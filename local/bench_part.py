@@ -23,8 +23,7 @@ import numpy as np
 import oracles  # of tests/, which bench.py puts on the path
 import soundfile
 import torch
-from bench import CONFIG, LONG_MINUTES
-from torch.utils._python_dispatch import TorchDispatchMode
+from bench import CONFIG, CPU, LONG_MINUTES
 
 from cpc_speech import machine
 from cpc_speech.checkpoint import build_model, save, settle_config
@@ -57,7 +56,8 @@ def measure_update(work: Path) -> dict[str, float]:
         losses = (cpc_loss(model, waveform, CONFIG, 0).loss.mean() for _ in range(1))
         update_weights(optimizer, 2e-4, losses, 1, processes)
 
-    return {"seconds": median_seconds(update, UPDATES), **peak(before)}
+    updates = int(os.environ.get("BENCH_UPDATES", UPDATES))
+    return {"seconds": median_seconds(update, updates), **peak(before)}
 
 
 def measure_reference(work: Path) -> dict[str, float]:
@@ -88,10 +88,9 @@ def measure_encoder(work: Path) -> dict[str, float]:
 def measure_breakdown(work: Path) -> dict[str, float]:
     """Where an update's time goes, each part alone, forward and backward."""
     machine.set_up(CONFIG.precision)
-    device = torch.device("cpu")
     model = build_model(CONFIG)
     waveform = noise_windows()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), machine.autocast(CONFIG.precision, CPU):
         z, c = model(waveform)
     z, c = z.requires_grad_(), c.requires_grad_()
 
@@ -115,10 +114,7 @@ def measure_breakdown(work: Path) -> dict[str, float]:
         "scores": median_seconds(lambda: cpc_loss(given, waveform, CONFIG, 0).loss.mean().backward(), UPDATES),
         "optimiser": median_seconds(optimizer.step, UPDATES),
         "saved_mb_per_window": saved_mb_per_window(CONFIG),
-        "saved_mb_per_window_512": saved_mb_per_window(Config(minibatches=1)),
-        "operators": count_operators(Config(minibatches=1)),
-        "matrix_rate": machine.matrix_rate(device, "bf16"),
-        "matrix_rate_fp32": machine.matrix_rate(device, "fp32"),
+        "matrix_rate": machine.matrix_rate(CPU, machine.resolve(CONFIG.precision, CPU), seconds=2),
         "copy_rate": 2 * 4 * len(source) / median_seconds(lambda: target.copy_(source), UPDATES),
     }
 
@@ -138,29 +134,6 @@ def saved_mb_per_window(config: Config) -> float:
         result = cpc_loss(model, noise_windows(), config, 0)  # held, so that no storage is given out twice
     del result
     return sum(sizes.values()) / 1e6 / config.windows
-
-
-def count_operators(config: Config) -> float:
-    """Tensor operations of a minibatch's forward and backward pass and an update, the recurrence's apart: on a GPU,
-    each is a kernel or more. (The recurrence is one operation there, while here it is many a frame.)"""
-
-    class Count(TorchDispatchMode):
-        number = 0
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            # Views and allocations start nothing.
-            self.number += not (func.is_view or "empty" in func.name() or "detach" in func.name())
-            return func(*args, **(kwargs or {}))
-
-    model = build_model(config)
-    optimizer, waveform = adam(model, config), noise_windows()
-    with Count() as all_of_it:
-        update_weights(optimizer, 2e-4, (cpc_loss(model, waveform, config, 0).loss.mean() for _ in "1"), 1, alone())
-    z = torch.randn(config.windows, config.frames, config.channels, requires_grad=True)
-    with Count() as recurrence:
-        c = model.context(z)[0]
-        c.backward(torch.ones_like(c))
-    return all_of_it.number - recurrence.number
 
 
 def measure_windows(work: Path) -> dict[str, float]:
@@ -274,7 +247,7 @@ def noise_windows() -> torch.Tensor:
 
 
 def forward_backward(module: Callable, x: torch.Tensor) -> None:
-    with torch.autocast("cpu", torch.bfloat16):
+    with machine.autocast(CONFIG.precision, CPU):
         y = module(x)
     y.backward(torch.ones_like(y))
 

@@ -21,9 +21,10 @@ import numpy as np
 from cpc_speech.errors import require, run
 from cpc_speech.features import FeatureStore
 from cpc_speech.files import atomic_write
-from cpc_speech.machine import set_matmul_precision
+from cpc_speech.machine import set_up
 from cpc_speech.packed import PackedAudio
 from cpc_speech.probe import probe
+from cpc_speech.processes import alone
 from cpc_speech.provenance import provenance
 from cpc_speech.representations import REPRESENTATIONS, make_representation
 from cpc_speech.tasks import load_splits, load_task
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     place = {utterance: i for i, utterance in enumerate(audio.utterances)}
     task = load_task(args.task, args.data, audio, {name: [place[i] for i in chosen] for name, chosen in ids.items()})
     representation, network = make_representation(args.representation, args.exp, args.config, "utterance")
-    set_matmul_precision("fp32")
+    set_up("fp32", alone().device)
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore.extract(Path(folder), audio, representation)
     store.standardise(task.splits["train"])

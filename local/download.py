@@ -26,12 +26,11 @@ import zlib
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # works before anything is installed
 
 from cpc_speech.errors import UserError, run
 from cpc_speech.files import atomic_write
+from cpc_speech.progress import Progress
 
 log = logging.getLogger("download")
 
@@ -81,7 +80,7 @@ def _fetch(url: str, part: Path) -> bool:
         have = have if resumed else 0  # a server that ignores Range sends all of it again
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        bar = tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None)
+        bar = Progress(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True)
         with bar, open(part, "ab" if resumed else "wb") as file:
             while block := response.read(BLOCK):
                 file.write(block)
@@ -117,7 +116,7 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
     temporary.mkdir()
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            for member in tqdm(tar, desc="unpacking", unit="file", disable=None):
+            for member in Progress(tar, desc="unpacking", unit="file"):
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
                     raise UserError(

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from patience import HANG
 
 from cpc_speech.checkpoint import load_latest
 from cpc_speech.config import Config
@@ -132,6 +133,7 @@ class Trainers:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         if count > 1:
             environment |= meeting_place(count)
+            argv = [*argv, "--device", "cpu"]
         self.outputs = [folder / f"output-{time.monotonic_ns()}-{rank}" for rank in range(count)]
         self.processes = []
         for rank, output in enumerate(self.outputs):
@@ -150,14 +152,14 @@ class Trainers:
         """(update, minibatch) that this process has begun."""
         return [(int(update), int(j)) for update, j in re.findall(r"minibatch (\d+) (\d+)\n", self.output(rank))]
 
-    def finish(self, timeout: float = 60) -> list[int]:
+    def finish(self, timeout: float = HANG) -> list[int]:
         """Exit statuses, once all have ended by themselves."""
         try:
             return [process.wait(timeout) for process in self.processes]
         finally:
             self.kill()
 
-    def kill_when_still(self, timeout: float = 60) -> None:
+    def kill_when_still(self, timeout: float = HANG) -> None:
         """SIGKILL all, with their workers, once the hook has each stand still."""
         end = time.monotonic() + timeout
         try:
@@ -219,7 +221,7 @@ def in_processes(count: int, function: Callable[[Processes], Any]) -> list[Any]:
         os.environ |= place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         torch.cuda.device_count = lambda: 0
         try:
-            with join() as processes:
+            with join("cpu") as processes:
                 answer.send(function(processes))
         except Exception as error:
             answer.send(error)

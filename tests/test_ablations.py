@@ -15,6 +15,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from patience import HANG
 
 from cpc_speech.config import Config, load_config
 from cpc_speech.errors import UserError
@@ -39,12 +40,12 @@ if plan == "fail":
 if plan == "wait":
     (top / "waits").write_text(str(os.getpid()))
     try:
-        time.sleep(60)
+        time.sleep(1200)
     except KeyboardInterrupt:
         (top / "stopped").touch()
         sys.exit(130)
 if plan == "meet":  # until there are two
-    end = time.monotonic() + 20
+    end = time.monotonic() + HANG
     (top / ("met " + what)).touch()
     while len(list(top.glob("met *"))) < 2 and time.monotonic() < end:
         time.sleep(0.02)
@@ -107,7 +108,7 @@ class Driver:
     def __call__(self, *args: str, **environment: str) -> tuple[int, str]:
         """Exit status and what it said."""
         process = self.start(*args, **environment)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=HANG)
         return process.returncode, said
 
     def calls(self) -> list[str]:
@@ -128,7 +129,7 @@ class Driver:
         return exp
 
     def wait_for(self, name: str) -> str:
-        path, end = self.top / name, time.monotonic() + 30
+        path, end = self.top / name, time.monotonic() + HANG
         while not (path.exists() and path.read_text()):
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -203,7 +204,7 @@ def test_stopped_and_gone_on(driver: Driver, number: signal.Signals) -> None:
     process = driver.start()
     driver.wait_for("waits")
     process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=HANG)
     assert process.returncode == 130 and "run the same command again" in said and "failed" not in said
     assert (driver.top / "stopped").exists() and driver.calls() == ["train mixed.seed1"]
     driver.plan()
@@ -290,14 +291,19 @@ def test_gpus(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     assert script.gpus(2, "GPU-a,GPU-b,GPU-c") == [{"CUDA_VISIBLE_DEVICES": f"GPU-{x}"} for x in "ab"]
     with pytest.raises(UserError, match="--gpus 3: CUDA_VISIBLE_DEVICES=4,7 grants 2"):
         script.gpus(3, "4,7")
-    with pytest.raises(UserError, match="--gpus 4: this machine has 3"):
+    with pytest.raises(UserError, match="--gpus 4: 3 are visible"):
         script.gpus(4, None)
-    assert script.gpus(2, "") == [{}, {}]  # hidden
+    assert script.gpus(2, "4,7", "cpu") == [{}, {}]
 
 
-def test_without_gpus_as_many_at_a_time_on_the_cpu(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("visible", [None, ""])
+def test_gpus_that_are_not_there_are_an_error(
+    script: ModuleType, visible: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert len(script.gpus(4, None)) == 4
+    with pytest.raises(UserError, match="--gpus 4: .*--device cpu"):
+        script.gpus(4, visible)
+    assert script.gpus(4, visible, "cpu") == [{}] * 4
 
 
 Call = Callable[[ModuleType, Driver], object]

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from cpc_speech import checkpoint
+from cpc_speech import checkpoint, machine
 from cpc_speech.config import Config
 from cpc_speech.errors import UserError
 from cpc_speech.model import CPC
 
 NAN = float("nan")
-TINY = Config(channels=4, context_dim=4, steps=2, window_samples=1600, windows=2, seed=3)
+TINY = Config(channels=4, context_dim=4, steps=2, window_samples=1600, windows=2, seed=3, precision="fp32")
 
 
 def state(update: int) -> dict[str, Any]:
@@ -169,6 +169,20 @@ def test_another_configuration_is_refused_with_every_difference(tmp_path: Path) 
 def test_housekeeping_may_change(tmp_path: Path, key: str) -> None:
     checkpoint.settle_config(tmp_path, TINY)
     checkpoint.settle_config(tmp_path, Config(**{**vars(TINY), key: 77}))
+
+
+def test_auto_is_settled_when_a_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was then stands in config.yaml, and the run goes on in it wherever it is resumed."""
+    auto = dataclasses.replace(TINY, precision="auto")
+    for native, precision in ((False, "fp32"), (True, "bf16")):
+        exp = tmp_path / precision
+        monkeypatch.setattr(machine, "native_bf16", lambda device, native=native: native)
+        assert checkpoint.settle_config(exp, auto).precision == precision
+        assert f"precision: {precision}\n" in (exp / "config.yaml").read_text()
+        monkeypatch.setattr(machine, "native_bf16", lambda device, native=native: not native)
+        assert checkpoint.settle_config(exp, auto).precision == precision
+    with pytest.raises(UserError, match="precision 'bf16' → 'fp32'"):
+        checkpoint.settle_config(exp, TINY)
 
 
 def test_an_older_configuration_is_that_of_the_paper_for_what_it_lacks(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_key_like_no_other_lists_all() -> None:
         ("negatives=some", "negatives: 'some' is not 'all' or a whole number"),
         ("negatives=0", "negatives: 0 is too small"),
         ("candidates=others", "'others' is none of minibatch, other_windows, current_window"),
-        ("precision=fp16", "'fp16' is none of bf16, fp32"),
+        ("precision=fp16", "'fp16' is none of auto, bf16, fp32"),
         ("window_samples=20481", "not a multiple of 160"),
         ("steps=128", "does not fit a window of 128 frames"),
         ("channels", "write it as key=value"),

@@ -43,7 +43,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Emulated:
     # work in forks, as those of other tests are.
     torch.ones(1, requires_grad=True).backward()
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)  # or autocast is off
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
     monkeypatch.setattr(torch.backends.cudnn, "enabled", False)  # which asks the driver
 
     @contextmanager
@@ -146,7 +146,7 @@ def test_frames_are_where_the_network_is(on_gpu: Emulated, layer: str, bf16: boo
     config = Config(**(SMALL | {"recurrence": recurrence, "context_layers": 2}))
     with on_gpu():
         with GPU:
-            representation = CPCFrames(layer, build_model(config), layer, bf16=bf16)
+            representation = CPCFrames(layer, build_model(config), layer, precision="bf16" if bf16 else "fp32")
         frames = representation([torch.zeros(1000), torch.zeros(700), torch.zeros(10)])  # of the CPU
         assert all(map(is_there, frames)) and [len(rows) for rows in frames] == [6, 4, 0]
         stream = Stream(representation)

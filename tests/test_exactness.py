@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_data
+from patience import HANG
 from runs import (
     ROOT,
     SMALL,
@@ -143,7 +144,7 @@ def test_two_processes_train_the_model_that_one_trains(data: Path, tmp_path: Pat
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*start, "-m", "cpc_speech.train", *arguments(data, tmp_path / "two", *WORKERS, **settings)],
-        cwd=ROOT, capture_output=True, text=True, timeout=100,
+        cwd=ROOT, capture_output=True, text=True, timeout=HANG,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -221,7 +222,7 @@ def test_torchrun_restarts_what_was_killed(data: Path, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     with open(tmp_path / "output", "w") as output:
         launcher = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANG
     while not (tmp_path / "exp" / "checkpoints" / "update-00000020.pt").exists():
         assert launcher.poll() is None and time.monotonic() < end, (tmp_path / "output").read_text()
         time.sleep(0.01)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANG
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,7 +62,7 @@ class Stage:
         return subprocess.run(
             [str(self.top / "recipes" / "mini_librispeech" / "run.sh"), "--work", str(self.work), "--stage", "7",
              "--stop-stage", "7", "--seeds", "3,1", *options],
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=HANG,
             env=os.environ | {"PATH": f"{self.top}/bin:{os.environ['PATH']}"},
         )  # fmt: skip
 

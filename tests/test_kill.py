@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import write_data
+from patience import HANG
 from runs import ROOT, Trainers, arguments, assert_equal_runs, assert_equal_states, checkpoints, latest
 
 from cpc_speech import train as module
@@ -74,7 +75,7 @@ def test_training_killed_at_random_moments(
         before = reached(exp)
         trainer = Trainers(tmp_path, argv)
         (process,) = trainer.processes
-        end = time.monotonic() + 60
+        end = time.monotonic() + HANG
         while process.poll() is None and reached(exp) < max(update, before + 1) and time.monotonic() < end:
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.05))  # an update and its checkpoint take about so long
@@ -100,7 +101,7 @@ def test_packing_killed_at_random_moments(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     data = write_corpus(tmp_path, random)
     command = [sys.executable, "-m", "data_prep.pack", str(data), "--nj", "1", "--shard-gib", "0.01"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=HANG)
     whole = {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()}
     shards = [name for name in whole if name.endswith(".i16")]
     assert len(shards) >= 4
@@ -111,7 +112,7 @@ def test_packing_killed_at_random_moments(tmp_path: Path) -> None:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        begun, end = False, time.monotonic() + 60
+        begun, end = False, time.monotonic() + HANG
         while process.poll() is None and not (begun and packed_bytes(data) >= place) and time.monotonic() < end:
             begun = begun or half_written(data, process)  # what there was before is removed then
             time.sleep(0.001)
@@ -127,7 +128,7 @@ def test_packing_killed_at_random_moments(tmp_path: Path) -> None:
                 PackedAudio(data)
     print(f"packing: {hit} of {PACKING_KILLS} kills hit, {within_writing} of them with a shard half written")
     assert hit >= PACKING_KILLS - 1
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=HANG)
     assert {path.name: path.read_bytes() for path in data.iterdir() if path.is_file()} == whole
 
 
@@ -167,7 +168,7 @@ def test_full_disk_leaves_the_old_checkpoint(data: Path, tmp_path: Path) -> None
     path = exp / "checkpoints" / name
     before, limit = path.read_bytes(), path.stat().st_size // 2
     done = subprocess.run(
-        [sys.executable, "-m", "cpc_speech.train", *argv], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "cpc_speech.train", *argv], cwd=ROOT, capture_output=True, text=True, timeout=HANG,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import soundfile
 import torch
+from patience import HANG
 from runs import ROOT, SMALL, arguments, latest, metrics_lines
 from torch import Tensor
 
@@ -134,7 +135,7 @@ def test_two_gpus_train_the_model_that_one_trains(data: Path, tmp_path: Path) ->
     for name, count in (("one", "1"), ("two", "2")):
         done = subprocess.run(
             [*start, count, "-m", "cpc_speech.train", *arguments(data, tmp_path / name, "--workers", "1", **settings)],
-            cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
+            cwd=ROOT, capture_output=True, text=True, timeout=HANG, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     one, two = ([line["loss"] for line in metrics_lines(tmp_path / name)] for name in ("one", "two"))
@@ -149,7 +150,7 @@ def test_frames_and_steps_ahead(recurrence: str) -> None:
     heard = list(waveform(noise(8, 20480), CPU)) + [waveform(noise(1, 60 * 16000 + 77), CPU)[0]]  # more than a piece
     for layer in ("both", "c1"):
         there, here = (
-            CPCFrames(layer, build_model(config).to(device), layer, bf16=False)(heard) for device in (GPU, CPU)
+            CPCFrames(layer, build_model(config).to(device), layer, precision="fp32")(heard) for device in (GPU, CPU)
         )
         for one, other in zip(there, here, strict=True):
             assert one.device == GPU and one.shape == other.shape

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from patience import HANG
 
 from cpc_speech.errors import UserError
 from cpc_speech.packed import PackedAudio
@@ -141,7 +142,7 @@ def test_interrupted_then_rerun(tmp_path: Path, how: signal.Signals) -> None:
         assert process.poll() is None, "was too fast to be interrupted"
         time.sleep(0.01)
     os.killpg(process.pid, how)  # as the terminal does: to every process of the command
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=HANG)
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert "interrupted; run the same command again" in errors and "Traceback" not in errors

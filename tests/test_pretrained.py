@@ -97,7 +97,7 @@ def test_precision(exp: Path) -> None:
     exact, rounded = (cpc_speech.load(exp, precision=precision).encode(waveform) for precision in ("fp32", "bf16"))
     assert exact.dtype == rounded.dtype == torch.float32
     assert 0 < (exact - rounded).abs().max() < 0.1  # see test_representations
-    with pytest.raises(UserError, match="precision: 'fp16' is none of bf16, fp32"):
+    with pytest.raises(UserError, match="precision: 'fp16' is none of auto, bf16, fp32"):
         cpc_speech.load(exp, precision="fp16")
 
 

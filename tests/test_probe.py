@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tqdm import tqdm
 
 from cpc_speech import probe as module
 from cpc_speech.features import FeatureStore
+from cpc_speech.progress import Progress
 from cpc_speech.tasks import Task
 
 CPU = torch.device("cpu")
@@ -81,7 +81,7 @@ def test_result_depends_on_the_seed_alone(tmp_path: Path, monkeypatch: pytest.Mo
     store, task = gaussians(tmp_path, np.eye(3, 4), utterances=12, frames=300)
     first = [p.get_parameter("weight") for p in module.fit(store, task, 1, CPU)]
     other = [p.get_parameter("weight") for p in module.fit(store, task, 2, CPU)]
-    monkeypatch.setattr(module, "tqdm", functools.partial(tqdm, disable=True))
+    monkeypatch.setattr(module, "Progress", functools.partial(Progress, disable=True))
     again = [p.get_parameter("weight") for p in module.fit(store, task, 1, CPU)]
     for a, b, c in zip(first, again, other, strict=True):
         assert torch.equal(a, b) and not torch.equal(a, c)

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from patience import HANG
+
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("splits/train.list", "splits/dev.list", "splits/test.list")
 MODELS = ("lstm", "same_speaker")
@@ -26,7 +28,7 @@ def calls(top: Path, *options: str) -> list[str]:
         (work / name).write_text(name)
     subprocess.run(
         [str(recipe / "run.sh"), "--work", str(work), "--stage", "5", "--stop-stage", "5", *options],
-        check=True, capture_output=True, timeout=60, env=os.environ | {"PATH": f"{top}/bin:{os.environ['PATH']}"},
+        check=True, capture_output=True, timeout=HANG, env=os.environ | {"PATH": f"{top}/bin:{os.environ['PATH']}"},
     )  # fmt: skip
     return (top / "calls").read_text().replace(f"{recipe}/", "").splitlines()
 

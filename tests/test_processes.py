@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from patience import HANG
 from runs import ROOT, Trainers, arguments, in_processes
 
 from cpc_speech.errors import UserError
@@ -103,8 +104,25 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match=r"it has 1; start 1 \(--ngpu 1\)"), join():
+    with pytest.raises(UserError, match=r"1 are visible here; start 1 \(--ngpu 1\)"), join():
         pass
+
+
+def test_several_processes_without_gpus_need_to_insist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a node whose GPUs were forgotten, eight trainings would take the CPU for days."""
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match="no GPU.*--device cpu"), join():
+        pass
+
+
+def test_one_process_takes_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, asked, device in [(True, "auto", "cuda"), (True, "cpu", "cpu"), (False, "auto", "cpu")]:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert alone(asked).device.type == device
+    with pytest.raises(UserError, match="no GPU"):
+        alone("cuda")
 
 
 def test_no_thread_of_gloo_outlives_the_run(data: Path, tmp_path: Path) -> None:
@@ -127,7 +145,7 @@ print(min(during), gloo())
     place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments(data, tmp_path / "exp", updates=2)], cwd=ROOT, capture_output=True,
-        text=True, timeout=60, env=os.environ | place | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        text=True, timeout=HANG, env=os.environ | place | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     while_training, afterwards = map(int, done.stdout.split()[-2:])

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from patience import HANG
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.parent.name for path in (ROOT / "recipes").glob("*/run.sh"))
@@ -17,7 +18,7 @@ def test_real_recipes(name: str, tmp_path: Path) -> None:
     script = ROOT / "recipes" / name / "run.sh"
 
     def run(*options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(script), *options], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return subprocess.run([str(script), *options], cwd=tmp_path, capture_output=True, text=True, timeout=HANG)
 
     shown = run("--help").stdout
     head = script.read_text().split("\nsource ")[0]
@@ -67,7 +68,7 @@ def test_slips_are_told_before_the_first_stage(options: list[str], message: str,
     """Not after days, in the stage that would stumble over them."""
     script = ROOT / "recipes" / "librispeech100" / "run.sh"
     command = [str(script), "--work", str(tmp_path), "--corpus", str(tmp_path), *options]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG)
     assert result.returncode == 1 and message in result.stderr, result.stderr
     assert not result.stdout and not list(tmp_path.iterdir())
 
@@ -78,7 +79,7 @@ def test_what_stages_before_it_would_not_need(tmp_path: Path) -> None:
     options = ["--label-shifts", "-1 0 +1", "--probe-seeds", "1,2, 3", "--ablations", "table_2@1,2 steps_20@3"]
     later = ["--aligner", "posterior", "--steps-ahead-of", "of_tomorrow"]
     command = [str(script), "--work", "w", "--stage", "3", "--stop-stage", "6", *options, *later]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG)
     assert "stage 3 needs data/train_clean_100/.done.1, which stage 1 makes" in result.stderr
 
 
@@ -87,7 +88,7 @@ def test_stage_0_checks_configurations_and_published_lists(tmp_path: Path) -> No
 
     def run(*options: str) -> str:
         command = [str(script), "--work", str(tmp_path), "--stop-stage", "0", "--corpus", str(tmp_path), *options]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG)
         assert result.returncode == 1 and not (tmp_path / "data" / ".done.0").exists()
         return result.stderr
 
@@ -102,7 +103,7 @@ def test_own_audio_needs_no_labels(tmp_path: Path) -> None:
     for stage in ("2", "5", "6", "7", "9"):
         result = subprocess.run(
             [str(script), "--data", ".", "--work", "w", "--stage", stage, "--stop-stage", stage],
-            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            cwd=tmp_path, capture_output=True, text=True, timeout=HANG,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         assert "skipped, as the audio of --data has no labels" in result.stdout
@@ -121,7 +122,7 @@ def test_what_is_published_together_is_small(tmp_path: Path) -> None:
     (written / "figures" / "tsne.png").write_bytes(bytes(2_000_000))
 
     def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["bash", str(script)], capture_output=True, text=True, timeout=60)
+        return subprocess.run(["bash", str(script)], capture_output=True, text=True, timeout=HANG)
 
     refused = run()
     assert refused.returncode == 1 and "exp/report is 2000033 bytes" in refused.stderr

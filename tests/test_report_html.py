@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip("markdown_it")
 
+from patience import HANG
+
 from cpc_speech.errors import UserError
 from cpc_speech.figure_report import copy, figures, section
 from cpc_speech.html_report import to_html
@@ -210,7 +212,7 @@ def test_in_a_browser(page: str, tmp_path: Path) -> None:
         [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * 0.0.0.0",
          "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000",
          "--dump-dom", file.as_uri()],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=HANG,
     )  # fmt: skip
     assert "CONSOLE" not in done.stderr, done.stderr
     said = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)

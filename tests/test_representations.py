@@ -96,7 +96,7 @@ def test_mfcc_is_deterministic_and_a_batch_equals_its_utterances() -> None:
 
 @pytest.mark.parametrize("layer, dim", [("c", 8), ("z", 16)])
 def test_frames_are_the_networks_and_n_over_160(model: CPC, layer: str, dim: int) -> None:
-    frames = CPCFrames("x", model, layer, bf16=False)
+    frames = CPCFrames("x", model, layer, precision="fp32")
     assert (frames.dim, frames.hop) == (dim, HOP)
     for n in [160, 319, 400, *LENGTHS]:
         z, c = model(noise(n)[None])
@@ -111,7 +111,7 @@ def test_a_layer_is_the_networks_cut_there(recurrence: str) -> None:
     model = CPC(16, 8, 2, recurrence=recurrence, context_layers=2)
     waveforms = [noise(n, n) for n in LENGTHS]
     for layer, network in [("c1", model.truncated(1)), ("c2", model), ("c", model)]:
-        frames = CPCFrames(layer, model, layer, bf16=False)
+        frames = CPCFrames(layer, model, layer, precision="fp32")
         assert frames.dim == 8
         for found, waveform in zip(frames(waveforms), waveforms, strict=True):
             torch.testing.assert_close(found, network(waveform[None])[1][0], rtol=0, atol=1e-6)  # fp32
@@ -128,7 +128,7 @@ def test_a_batch_equals_its_utterances_to_the_last_frame(
     model: CPC, layer: str, window: int | None, bf16: bool
 ) -> None:
     """Longer neighbours must not reach into an utterance's end, where its own padding counts."""
-    frames = CPCFrames("x", model, layer, window, bf16=bf16)
+    frames = CPCFrames("x", model, layer, window, precision="bf16" if bf16 else "fp32")
     waveforms = [noise(n, n) for n in LENGTHS]
     for together, waveform in zip(frames(waveforms), waveforms, strict=True):
         # The encoder runs utterance by utterance; the recurrence is fp32 in both, of a matrix of other height.
@@ -139,13 +139,13 @@ def test_a_batch_equals_its_utterances_to_the_last_frame(
 @pytest.mark.parametrize("n", [800, 2400, 2401, 2399, 4 * 800 + 160, 4 * 800 + 799])
 def test_window_context_equals_cutting_by_hand(model: CPC, layer: str, n: int) -> None:
     waveform = noise(n)
-    found = CPCFrames("x", model, layer, 800, bf16=False)([waveform, noise(5000)])[0]
+    found = CPCFrames("x", model, layer, 800, precision="fp32")([waveform, noise(5000)])[0]
     pieces = []
     for start in range(0, n // HOP * HOP, 800):
         z, c = model(waveform[start : min(start + 800, n // HOP * HOP)][None])
         pieces.append((c if layer == "c" else z)[0])
     torch.testing.assert_close(found, torch.cat(pieces), rtol=0, atol=1e-6)  # fp32
-    carried = CPCFrames("x", model, layer, bf16=False)([waveform])[0]
+    carried = CPCFrames("x", model, layer, precision="fp32")([waveform])[0]
     assert carried.shape == found.shape
     if n > 960:
         assert not torch.allclose(carried[5:], found[5:], atol=1e-3)
@@ -153,7 +153,9 @@ def test_window_context_equals_cutting_by_hand(model: CPC, layer: str, n: int) -
 
 def test_bf16_rounds_and_no_more(model: CPC) -> None:
     waveform = [noise(3200)]
-    exact, rounded = (CPCFrames("x", model, bf16=bf16)(waveform)[0] for bf16 in (False, True))
+    exact, rounded = (
+        CPCFrames("x", model, precision="bf16" if bf16 else "fp32")(waveform)[0] for bf16 in (False, True)
+    )
     assert 0 < (exact - rounded).abs().max() < 0.1  # bf16 keeps 3 digits of values below 1, through five layers
 
 

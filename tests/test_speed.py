@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
+from patience import HANG
 from runs import ROOT, SMALL
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -127,17 +127,23 @@ def test_timed_items_come_through_and_end(clock: Clock) -> None:
     assert list(watch.timed(iterator)) == []
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_matrix_rate_is_the_best_of_a_few(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
-    """A product of 2048³ multiply-adds takes 4, 2, 8, 5, 3, 4, ... s by this clock."""
-    readings = (t for start in itertools.count(step=10) for t in (start, start + (4, 2, 8, 5, 3)[start // 10 % 5]))
+@pytest.mark.parametrize("seconds_of_128, sizes", [(1e-5, [128, 256, 512, 1024, 2048]), (0.01, [128, 256]), (5, [128])])
+def test_matrix_rate_is_that_of_the_largest_product_there_is_time_for(
+    seconds_of_128: float, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that takes so long for a product of 128 × 128 matrices, and longer as their size to the third."""
+    clock, seen = Clock(), []
 
-    class Readings:
-        def perf_counter(self) -> float:
-            return next(readings)
+    def linear(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        seen.append(len(a))
+        clock.now += seconds_of_128 * (len(a) / 128) ** 3
+        return a
 
-    monkeypatch.setattr(machine, "time", Readings())
-    assert machine.matrix_rate(CPU, precision) == 2 * 2048**3 / 2
+    monkeypatch.setattr(machine, "time", clock)
+    monkeypatch.setattr(machine.F, "linear", linear)
+    assert machine.matrix_rate(CPU, "fp32") == pytest.approx(2 * 128**3 / seconds_of_128)
+    assert sorted(set(seen)) == sizes
+    assert clock.now - 100 <= max(0.3, seconds_of_128) + 1e-6
 
 
 def test_precision_of_products() -> None:
@@ -159,15 +165,36 @@ def test_fp32_is_full_precision_on_gpus_too() -> None:
     assert {kind.fp32_precision for kind in on_gpus} == {"ieee"}
 
 
-@pytest.mark.parametrize("native, precision, warned", [(True, "bf16", 0), (False, "fp32", 0), (False, "bf16", 1)])
-def test_a_gpu_without_bf16_is_warned_of(
-    native: bool, precision: str, warned: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+GPU = torch.device("cuda")
+
+
+@pytest.mark.parametrize("capability, native", [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_auto_is_what_a_gpu_multiplies(
+    capability: tuple[int, int], native: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """torch says that such a GPU supports bf16, unless it is asked to leave emulation out."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated=True: native or emulated)
-    machine.set_up(precision)
-    assert caplog.text.count("no bf16") == warned
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    assert machine.resolve("auto", GPU) == native
+    assert [machine.resolve(precision, GPU) for precision in ("fp32", "bf16")] == ["fp32", "bf16"]
+    machine.set_up("auto", GPU)
+    assert not caplog.text
+    machine.set_up("bf16", GPU)  # by name, where it is emulated: said, in one line
+    assert len(caplog.records) == (native == "fp32")
+
+
+@pytest.mark.parametrize(
+    "amx, avx512, capability, native",
+    [
+        (True, True, "AVX512", "bf16"), (False, True, "AVX512", "bf16"), (False, False, "AVX512", "fp32"),
+        (False, False, "AVX2", "fp32"), (True, True, "AVX2", "fp32"),  # as ATEN_CPU_CAPABILITY=avx2 has it
+    ],
+)  # fmt: skip
+def test_auto_is_what_a_processor_multiplies(
+    amx: bool, avx512: bool, capability: str, native: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert machine.resolve("auto", CPU) == native
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
@@ -183,7 +210,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(*(faults() for _ in range(30)))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     first, *others = map(int, done.stdout.split())
     # What small blocks have settled in the middle of is too small for the next; that ends after a few.

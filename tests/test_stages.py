@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import HANG
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,7 +58,7 @@ run_stages
 """
 
 BAR = r"printf '\r 1%%\r50%%\r99%%\ndone\r\n'; touch a"
-HANG = """bash -c 'echo $$ > grandchild; exec sleep 300' | cat
+HANGS = """bash -c 'echo $$ > grandchild; exec sleep 300' | cat
 touch a"""
 
 
@@ -79,14 +80,14 @@ class Recipe:
 
     def __call__(self, *options: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(self.script), *options], cwd=cwd or self.folder, capture_output=True, text=True, timeout=60
+            [str(self.script), *options], cwd=cwd or self.folder, capture_output=True, text=True, timeout=HANG
         )
 
     def start(self, wait_for: str, **popen: Any) -> subprocess.Popen[str]:
         """Start it, and come back once the file ``wait_for`` has something in it."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | popen
         process = subprocess.Popen([str(self.script)], cwd=self.folder, text=True, **streams)
-        file, deadline = self.folder / wait_for, time.monotonic() + 20
+        file, deadline = self.folder / wait_for, time.monotonic() + HANG
         while not (file.exists() and file.read_text().strip()):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -226,20 +227,20 @@ def test_off_a_terminal_bars_are_lines_whose_last_one_the_log_keeps(recipe: Reci
 def test_off_a_terminal_bars_are_lines_as_they_go_and_the_log_keeps_the_last(recipe: Recipe) -> None:
     wait = "until [ -e seen ]; do sleep 0.05; done"
     recipe.set_stage_1(rf"printf '\r 1%%\r50%%'; {wait}; printf '\r99%%\ndone\r\n'; touch a")
-    shown, deadline = recipe.folder / "shown", time.monotonic() + 20
+    shown, deadline = recipe.folder / "shown", time.monotonic() + HANG
     with open(shown, "wb") as file:
         process = recipe.start(wait_for="shown", stdout=file)
     while b"\n 1%\n" not in shown.read_bytes():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (recipe.folder / "seen").touch()
-    process.communicate(timeout=20)
+    process.communicate(timeout=HANG)
     assert b"\n 1%\n50%\n99%\ndone\n" in shown.read_bytes()
     assert (recipe.folder / "exp" / "log" / "stage1.log").read_text().endswith("\n99%\ndone\n")
 
 
 def is_over(recipe: Recipe) -> bool:
-    """Whether the process that HANG started is gone, or a zombie that nobody has waited for yet."""
+    """Whether the process that HANGS started is gone, or a zombie that nobody has waited for yet."""
     command = ["ps", "-o", "stat=", "-p", (recipe.folder / "grandchild").read_text().strip()]
     return subprocess.run(command, capture_output=True, text=True).stdout[:1] in ("", "Z")
 
@@ -247,10 +248,10 @@ def is_over(recipe: Recipe) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_then_run_again(recipe: Recipe, number: signal.Signals) -> None:
     """The signal goes to run.sh alone: it has to reach the command and what that started in turn."""
-    recipe.set_stage_1(HANG)
+    recipe.set_stage_1(HANGS)
     process = recipe.start(wait_for="grandchild")
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=HANG)
     assert process.returncode == 128 + number
     assert stderr.endswith("interrupted in stage 1; run the same command again to go on\n")
     assert is_over(recipe)
@@ -263,13 +264,13 @@ def test_a_command_that_answers_the_signal_has_the_last_word(recipe: Recipe) -> 
     recipe.set_stage_1("trap 'echo saved; exit 130' INT; echo > up yes; while :; do sleep 0.1; done")
     process = recipe.start(wait_for="up")
     process.send_signal(signal.SIGINT)
-    stdout, _ = process.communicate(timeout=20)
+    stdout, _ = process.communicate(timeout=HANG)
     assert process.returncode == 130
     assert stdout.endswith("saved\n")
 
 
 def test_on_a_terminal_bars_move_and_control_c_works(recipe: Recipe) -> None:
-    recipe.set_stage_1(f"{BAR}; {HANG}")
+    recipe.set_stage_1(f"{BAR}; {HANGS}")
     ours, theirs = os.openpty()
     process = recipe.start(
         wait_for="grandchild", stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
@@ -277,7 +278,7 @@ def test_on_a_terminal_bars_move_and_control_c_works(recipe: Recipe) -> None:
     )  # fmt: skip
     os.close(theirs)
     os.write(ours, b"\x03")
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=HANG) == 130
     shown = b""
     with contextlib.suppress(OSError):  # the other side is closed
         while block := os.read(ours, 4096):
@@ -297,7 +298,7 @@ def test_of_a_corpus_only_the_subsets_that_are_used_count(tmp_path: Path) -> Non
 
     def digest(*folder_and_names: str) -> str:
         command = ["bash", str(script), *folder_and_names]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=True).stdout
 
     def add(name: str, content: str = "") -> None:
         (corpus / name).parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ def streamed(stream: Stream, waveform: Tensor, size: int) -> list[Tensor]:
 @pytest.mark.parametrize("size", [159, 160, 161, 1000, 20480, N])
 def test_any_pieces_give_the_frames_of_the_whole(recurrence: str, layers: int, layer: str, size: int) -> None:
     model, waveform = network(recurrence, layers), noise(N)
-    frames = torch.cat(streamed(Stream(CPCFrames("x", model, layer, bf16=False)), waveform, size))
+    frames = torch.cat(streamed(Stream(CPCFrames("x", model, layer, precision="fp32")), waveform, size))
     # fp32, values of about 1: products of other heights are summed in another order
     torch.testing.assert_close(frames, whole(model, waveform, layer), rtol=0, atol=1e-5)
 
@@ -51,7 +51,7 @@ def test_any_pieces_give_the_frames_of_the_whole(recurrence: str, layers: int, l
 @pytest.mark.parametrize("layer", ["c", "both"])
 def test_a_few_samples_at_a_time(size: int, n: int, layer: str) -> None:
     model, waveform = network("lstm", 2), noise(n)
-    frames = torch.cat(streamed(Stream(CPCFrames("x", model, layer, bf16=False)), waveform, size))
+    frames = torch.cat(streamed(Stream(CPCFrames("x", model, layer, precision="fp32")), waveform, size))
     torch.testing.assert_close(frames, whole(model, waveform, layer), rtol=0, atol=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_a_few_samples_at_a_time(size: int, n: int, layer: str) -> None:
 def test_short_recordings_one_after_another(n: int, size: int) -> None:
     """flush forgets what was before."""
     model = network()
-    stream = Stream(CPCFrames("x", model, bf16=False))
+    stream = Stream(CPCFrames("x", model, precision="fp32"))
     streamed(stream, noise(1111), 500)
     frames = torch.cat(streamed(stream, noise(n), size))
     assert frames.shape == (n // HOP, 8) and frames.dtype == torch.float32
@@ -78,7 +78,7 @@ def test_a_frame_comes_with_the_last_sample_of_the_next() -> None:
 
 def test_what_comes_out_does_not_depend_on_what_comes_later() -> None:
     model, waveform = network(), noise(3200)
-    stream = Stream(CPCFrames("x", model, bf16=False))
+    stream = Stream(CPCFrames("x", model, precision="fp32"))
     frames = stream.push(waveform)
     assert len(frames) == 19
     longer = torch.cat((waveform, noise(800)))
@@ -107,6 +107,6 @@ def test_numpy_and_wrong_shapes() -> None:
 def test_bf16_rounds_and_no_more() -> None:
     """The encoder's factors keep 8 bits of their mantissa through five layers; values below about 1."""
     model, waveform = network(), noise(3200)
-    frames = torch.cat(streamed(Stream(CPCFrames("x", model, bf16=True)), waveform, 1000))
+    frames = torch.cat(streamed(Stream(CPCFrames("x", model, precision="bf16")), waveform, 1000))
     difference = (frames - whole(model, waveform, "c")).abs().max()
     assert 0 < difference < 0.1

@@ -78,7 +78,7 @@ def test_a_large_corpus_is_not_listed_frame_by_frame() -> None:
 def test_values_are_those_of_whole_utterances(data: Path, layer: str) -> None:
     audio = PackedAudio(data)
     model = checkpoint.build_model(Config(**SMALL))
-    representation = CPCFrames(layer, model, layer, bf16=False)
+    representation = CPCFrames(layer, model, layer, precision="fp32")
     frames = [tsne.Frame(i, t) for i, t in [(5, 3), (0, 99), (5, 60), (2, 0)]]
     values = tsne.extract(representation, audio, frames)
     for row, (i, t) in zip(values, frames, strict=True):

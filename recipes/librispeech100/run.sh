@@ -22,7 +22,7 @@ compare=          # aligners, as "gmm pocketsphinx", whose labels are compared w
 label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for more probes of the first model
 data_seed=1       # which utterances go into dev, and into test where --splits is not given
 models=mixed_speaker  # what stage 4 trains: files of conf/, without .yaml, as "mixed_speaker same_speaker"
-ngpu=1            # GPUs (without one: processes) that share out the minibatches of an update; see cmd.sh
+ngpu=1            # GPUs that share out the minibatches of an update (with --device cpu: processes); see cmd.sh
 seed=1            # initialisation, minibatches
 pretrain_on=train  # what pretraining hears: the train split; or all utterances, those of test among them
 probe_seeds="1 2 3"  # each classifier of frames is fitted with each of them, and the tables show the mean
@@ -43,6 +43,9 @@ recogniser_updates=20000  # of 8 utterances each
 overrides=        # "key=value ..." over conf/*.yaml
 nj=$(nproc)        # processes that prepare data
 note=             # a sentence on the audio, shown beside the results
+device=auto       # cpu: do without GPUs; auto: a GPU that is there is used, and --ngpu N of them must be there
+quick=false       # every stage in minutes, in a folder of its own (quick/): shows that all of it works on this machine
+estimate=false    # say what this command will take here in time, disk and memory, and do nothing
 stage=0           # first stage to run
 stop_stage=9      # last stage to run
 force=false       # run finished stages again
@@ -53,17 +56,9 @@ work=             # DIR where corpus/, data/ and exp/ are written; default: this
 source "$(dirname "${BASH_SOURCE[0]}")/../shared/pipeline.sh"
 
 set=train_clean_100
+quick_updates=20
 
-# shellcheck disable=SC2046,SC2086,SC2206  # lists of words
-announce() {
-  local of=(--hours 100.6 --download 6.3) at_once=1
-  [ -z "$corpus" ] || of=(--audio "$corpus" --subset $subset)
-  [ -z "$data" ] || of=(--audio "$data" --unlabelled)
-  ((stop_stage < 6)) || [ -z "$ablations" ] || at_once=$ngpu
-  run python "$root/local/estimate.py" "${of[@]}" --config "$recipe/conf/cpc.yaml" --models $(to_train) \
-    --layers $layers --probes-at-once "$at_once" --recognisers $(wc -w <<< "$recognisers") \
-    --features $( ((stop_stage < 8)) || if [ -n "$data" ]; then echo "$models"; else recognised; fi) --set $overrides
-}
+corpus_size() { printf %s "--hours 100.6 --download 6.3"; }
 
 get_corpus() {
   run python "$root/local/download.py" --url https://www.openslr.org/resources/12/train-clean-100.tar.gz \

@@ -19,7 +19,7 @@ compare=          # aligners, as "gmm pocketsphinx", whose labels are compared w
 label_shifts=     # frames, as "-3 -2 -1 0 1 2 3", by which labels are moved for more probes of the first model
 data_seed=1       # which utterances go into which split
 models='mixed_speaker same_speaker'  # what stage 4 trains: files of conf/, without .yaml
-ngpu=1            # GPUs (without one: processes) that share out the minibatches of an update; see cmd.sh
+ngpu=1            # GPUs that share out the minibatches of an update (with --device cpu: processes); see cmd.sh
 seed=1            # initialisation, minibatches
 pretrain_on=train  # what pretraining hears: the train split; or all utterances, those of test among them
 probe_seeds="1 2 3"  # each classifier of frames is fitted with each of them, and the tables show the mean
@@ -40,6 +40,9 @@ recogniser_updates=1200  # of 8 utterances each
 overrides=        # "key=value ..." over conf/*.yaml
 nj=2              # processes that prepare data
 note=             # a sentence on the audio, shown beside the results
+device=auto       # cpu: do without GPUs; auto: a GPU that is there is used, and --ngpu N of them must be there
+quick=false       # every stage in minutes, in a folder of its own (quick/): shows that all of it works on this machine
+estimate=false    # say what this command will take here in time, disk and memory, and do nothing
 stage=0           # first stage to run
 stop_stage=9      # last stage to run
 force=false       # run finished stages again
@@ -50,6 +53,9 @@ work=             # DIR where corpus/, data/ and exp/ are written; default: this
 source "$(dirname "${BASH_SOURCE[0]}")/../shared/pipeline.sh"
 
 set=mini
+quick_updates=20
+
+corpus_size() { printf %s "--hours 5.3 --download 0.33"; }
 
 get_corpus() {
   run python "$root/local/download.py" --url https://www.openslr.org/resources/31/train-clean-5.tar.gz \

@@ -63,7 +63,7 @@ stage_6() {
   # shellcheck disable=SC2046
   run $train_cmd python "$root/local/ablations.py" --conf "$recipe/conf" "$shared/conf/ablations" \
     --base "$recipe/conf/cpc.yaml" --data "data/$set" --exp exp --rows "$(ablation_words)" \
-    --seeds "${seeds:-$seed}" --probe-seeds "$(seeds_of_probes)" $( ((${ngpu:-1} < 2)) || echo --gpus "$ngpu") \
+    --seeds "${seeds:-$seed}" --probe-seeds "$(seeds_of_probes)" $( ((${ngpu:-1} < 2)) || echo --gpus "$ngpu") --device "$device" \
     --set pretrain_on="$pretrain_on" $overrides
   for row in "${todo[@]}"; do
     ablation $row
@@ -75,15 +75,4 @@ stage_6() {
 need_ablations() {
   local row number
   while read -r row number; do need 6 "exp/ablations/.done.6.$row.seed$number"; done < <(ablation_runs)
-}
-
-# What stages 4 and 6 will train, a name each; what is a model of both is trained once.
-to_train() {
-  local row number
-  {
-    printf '%s\n' $models
-    [ -n "${data-}" ] || ((stop_stage < 6)) || while read -r row number; do
-      if [ "$number" = "$seed" ]; then echo "$row"; else echo "$row.seed$number"; fi
-    done < <(ablation_runs)
-  } | awk '!seen[$0]++'
 }

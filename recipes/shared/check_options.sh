@@ -11,8 +11,8 @@ among() {
   for word in $(value "$1"); do has_word "$2" "$word" || die "--$1 $word: choose of: $2"; done
 }
 
-# given OPTION...: they are not empty.
-given() {
+# not_empty OPTION...: they have a value.
+not_empty() {
   local option name
   for option in "$@"; do
     name=${option//-/_}
@@ -31,7 +31,8 @@ to_run() { ((stage <= $1 && $1 <= stop_stage)); }
 
 check_options() {
   local word aligners='gmm pocketsphinx import posterior'
-  given aligner oov models pretrain-on probes layers recognisers
+  among device 'auto cpu'
+  not_empty device aligner oov models pretrain-on probes layers recognisers
   among aligner "$aligners"; among compare "$aligners"
   among oov 'espeak spn'; among pretrain-on 'train all'
   among probes 'linear mlp'; among layers 'c z'; among recognisers 'linear lstm'
@@ -40,6 +41,7 @@ check_options() {
     [ -e "$recipe/conf/$word.yaml" ] || die "--models $word: there is no $recipe/conf/$word.yaml; write it, with what" \
       "differs from cpc.yaml, or choose of: $(cd "$recipe/conf" && echo *.yaml)"
   done
+  check_gpus
   [ -z "${data-}" ] || return 0  # has neither labels nor what depends on them
   ! to_run 2 || check_labels
   for word in $(ablation_words); do
@@ -55,6 +57,17 @@ check_options() {
     has_word "$models fbank mfcc mfcc39 random" "$word" \
       || die "--recognise $word: neither of --models ($models) nor fbank, mfcc, mfcc39 or random"
   done
+}
+
+# GPUs that are asked for, by --ngpu, must be visible wherever they will be used.
+check_gpus() {
+  local there
+  if [[ ! -v given[ngpu] || ${device-} == cpu || ${estimate-} == true || -n ${pretrain_cmd-} ]] || ((stop_stage < 4)); then
+    return 0
+  fi
+  there=$(python -c 'import torch; print(torch.cuda.device_count())') || die "torch cannot be imported; run stage 0 first"
+  ((there >= ngpu)) || die "--ngpu $ngpu: $there GPUs are visible here; ask for as many, or insist on $ngpu processes on" \
+    "the CPU: --device cpu"
 }
 
 # What --aligner and --compare need to be there.

@@ -19,8 +19,8 @@ settled() { sed -u 's/\r$//; s/.*\r//'; }
 # Every state of such a line as a line of its own.
 unrolled() { stdbuf -o0 tr '\r' '\n' | sed -u '/^ *$/d'; }
 
-# Off a terminal (nohup, Slurm) bars are drawn once a minute.
-[ -t 1 ] || export TQDM_MININTERVAL="${TQDM_MININTERVAL:-60}" TQDM_MAXINTERVAL="${TQDM_MAXINTERVAL:-60}"
+# On a terminal bars move; off it (nohup, Slurm) they are lines, a minute apart in the end (cpc_speech/progress.py).
+export TQDM_MININTERVAL="${TQDM_MININTERVAL:-$([ -t 1 ] && echo 0.1 || echo 60)}"
 
 # keep_log FILE: copies standard input to FILE without the bars' redrawings, and to standard output: as it comes
 # on a terminal, where the bars move, line by line elsewhere. It outlives ctrl-C, to show a command's last words.

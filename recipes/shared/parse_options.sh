@@ -41,7 +41,7 @@ print_help() {
 # parse_options ARGUMENTS...: sets the variables, or dies; what they were before stays in defaults.
 parse_options() {
   local name value
-  declare -gA defaults=()
+  declare -gA defaults=() given=()
   for name in $(option_names); do defaults[$name]=${!name}; done
   while [ $# -gt 0 ]; do
     case $1 in
@@ -66,6 +66,7 @@ parse_options() {
       value=$launched_from/$value
     fi
     printf -v "$name" %s "$value"
+    given[$name]=true
   done
 }
 

@@ -15,6 +15,10 @@ source "$shared/figures.sh"
 source "$shared/recogniser.sh"
 # shellcheck source=check_options.sh
 source "$shared/check_options.sh"
+# shellcheck source=quick.sh
+source "$shared/quick.sh"
+# shellcheck source=plan.sh
+source "$shared/plan.sh"
 
 does[0]='check the dependencies, find or make the corpus' leaves[0]='corpus/'
 does[1]='data directory, packed audio, validation' leaves[1]='data/<set>/{wav.scp,utt2spk,...,audio.*}'
@@ -28,9 +32,9 @@ does[9]='report' leaves[9]='exp/report/{RESULTS.md,report.html,results.json,figu
 packages=(core align)              # parts of setup.cfg that these stages need
 corpus_options=(corpus data)       # which options tell what the corpus is
 default_corpus=corpus/LibriSpeech  # where get_corpus leaves it
+next_step='features of your own audio for speech recognition (docs/features.md)'  # what stage 9 ends with
 
 # What a recipe may replace.
-announce() { :; }                                    # what is to be said before it starts
 get_corpus() { die "pass --corpus DIR"; }            # stage 0, without --corpus
 label_needs() { uses aligner; needs_of "$aligner"; }  # what stage 2 depends on, beside text and audio
 make_labels() { labels_by "$aligner" "data/$set" "$max_dropped"; }  # stage 2
@@ -58,9 +62,9 @@ stage_0() {
   # shellcheck disable=SC2086  # a list of words
   run python "$root/local/check_configs.py" --base "$recipe/conf/cpc.yaml" --over "${configs[@]}" --set ${overrides-}
   [ -z "${splits-}" ] || run python -m data_prep.splits --published "$splits"
+  estimate
   uses "${corpus_options[@]}"
   unfinished data/.done.0 || return 0
-  announce
   local given=${data:-${corpus-}}
   if [ -z "$given" ]; then
     get_corpus
@@ -73,15 +77,16 @@ stage_0() {
 stage_1() {
   need 0 data/.done.0
   uses corpus data subset note
-  # shellcheck disable=SC2086  # a list of words
+  # shellcheck disable=SC2086  # lists of words
   if [ -n "${data-}" ]; then reads_folder "$data"; else reads_folder "${corpus:-$default_corpus}" ${subset-}; fi
   unfinished "data/$set/.done.1" || return 0
   if [ -n "${data-}" ]; then
-    run python -m data_prep.folder "$data" "data/$set" --note "$note"
+    run python -m data_prep.folder "$data" "data/$set" --note "$note" ${few:+--few $few}
   else
     local name subsets=()
     for name in ${subset-}; do subsets+=(--subset "$name"); done
-    run python -m data_prep.librispeech "${corpus:-$default_corpus}" "data/$set" "${subsets[@]}" --note "$note"
+    run python -m data_prep.librispeech "${corpus:-$default_corpus}" "data/$set" "${subsets[@]}" --note "$note" \
+      ${few:+--few $few}
   fi
   run python -m data_prep.pack "data/$set" --nj "$nj"
   run python -m data_prep.validate "data/$set"
@@ -143,7 +148,7 @@ stage_4() {
     unfinished "exp/$part/.done.4" || continue
     set_aside "exp/$part"
     # shellcheck disable=SC2046,SC2086  # lists of words
-    run $train_cmd $(pretrain_with) -m cpc_speech.train --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
+    run $train_cmd $(pretrain_with) -m cpc_speech.train --device "$device" --config "$recipe/conf/cpc.yaml" --config "$recipe/conf/$part.yaml" \
       --data "data/$set" --exp "exp/$part" seed="$seed" pretrain_on="$pretrain_on" $overrides
     finish "exp/$part/train.json"
   done
@@ -234,7 +239,8 @@ whole_command() {
   local name value words=("recipes/${recipe##*/}/run.sh")
   for name in $(option_names); do
     value=${!name}
-    [[ $name =~ ^(stage|stop_stage|force|publish|nj|work)$ || $value == "${defaults[$name]}" ]] && continue
+    [[ $name =~ ^(stage|stop_stage|force|publish|nj|work|device)$ || $value == "${defaults[$name]}" ]] && continue
+    [[ ${quick-} == true && ! -v given[$name] ]] && continue
     if [[ $value == /* ]]; then value=$(realpath -m "$value"); fi
     if [[ $value == "$root"/* ]]; then value=${value#"$root"/}
     elif [[ $value == /* ]]; then value=/path/to/${value##*/}; fi
@@ -266,7 +272,7 @@ stage_9() {
   fingerprint=()
   run python -m cpc_speech.report exp --data "data/$set" --write exp/report \
     --title "${recipe##*/}" --command "$(whole_command)"
-  say "stage 9: the same as a page for the browser: $PWD/exp/report/report.html"
+  if [ "${quick-}" = true ]; then echo "Next: the same command without --quick true"; else echo "Next: $next_step"; fi
   [ "$publish" = false ] || publish_report
 }
 

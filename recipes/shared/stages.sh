@@ -126,6 +126,7 @@ finish() {
 # begin ARGUMENTS...: reads the options and goes where the work is done.
 begin() {
   parse_options "$@"
+  if [ "${quick-}" = true ]; then be_quick; fi
   # shellcheck disable=SC1091
   source "$recipe/path.sh"
   # shellcheck disable=SC1091
@@ -134,9 +135,11 @@ begin() {
   mkdir -p "${work:=$recipe}"
   cd "$work"
   check_options
+  [ "${device-}" != cpu ] || export CUDA_VISIBLE_DEVICES=
 }
 
 run_stages() {
+  if [ "${estimate-}" = true ]; then current=0; estimate; return; fi
   trap 'interrupted INT' INT
   trap 'interrupted TERM' TERM HUP
   trap 'status=$?; [[ $status = 0 || $explained = true ]] || echo "${0##*/}: stage $current failed" >&2' EXIT
