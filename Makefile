@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 K2_VENV := .venv-k2
+# Where torch and torchaudio come from, if not from where pip takes all packages: pytorch.org's index of CPU builds, say.
+TORCH_INDEX :=
+COMMA := ,
 
-.PHONY: help install demo test test-gpu test-k2 lint bench
+.PHONY: help install demo test test-all test-gpu test-k2 lint bench
 
 help:  ## list what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -14,9 +17,14 @@ install: $(INSTALLED)  ## make .venv with all that is needed
 demo: $(INSTALLED)  ## from synthetic speech to the report, in minutes: recipes/synthetic/run.sh
 	recipes/synthetic/run.sh
 
-# One thread: networks of this size are slower with more, and far slower beside other processes.
-test: $(INSTALLED)  ## run the tests
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+# A process for each core (8 at most: each takes about 1 GB), of one thread each.
+TEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+test: $(INSTALLED)  ## run the tests that take seconds each
+	$(TEST) -m "not slow"
+
+test-all: $(INSTALLED)  ## run all tests: kills, whole recipes, trainings of aligners, too
+	$(TEST)
 
 test-gpu: $(INSTALLED)  ## compare what runs on a GPU with the same on the CPU, where there is a GPU
 	OMP_NUM_THREADS=1 TEST_ON_GPU=1 $(VENV)/bin/python -m pytest -rs tests/test_on_gpu.py
@@ -45,7 +53,8 @@ $(INSTALLED): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
 	  { echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@rm -f $@
-	@echo "Installing into $(CURDIR)/$(VENV): some 3 GB to download, 6 GB on disk, a few minutes"
+	@echo "Installing into $(CURDIR)/$(VENV): $(if $(TORCH_INDEX),torch and torchaudio from $(TORCH_INDEX)$(COMMA) and about 0.5 GB of other packages,about 3 GB to download$(COMMA) 6 GB on disk; without a GPU see README$(COMMA) Install)"
 	$(PYTHON) -m venv --clear $(VENV)
+	$(if $(TORCH_INDEX),$(VENV)/bin/python -m pip install --disable-pip-version-check -q torch torchaudio --index-url $(TORCH_INDEX))
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -q -e '.[align,analysis,asr,hub,dev]'
 	@touch $@

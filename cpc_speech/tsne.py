@@ -140,6 +140,7 @@ def embed(values: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     if not 0 < perplexity < len(values):
         raise UserError(f"--perplexity {perplexity:g}: it must be above 0 and below the {len(values)} frames there are")
     manifold, threads = require("sklearn.manifold", "analysis"), require("threadpoolctl", "analysis")
+    log.info("t-SNE of %d frames; it takes half a minute or so", len(values))
     deviation = values.std(0)
     standardised = (values - values.mean(0)) / np.where(deviation > 0, deviation, 1)
     # Several threads would sum the forces in varying order: with one, the map is the same every time.

@@ -281,6 +281,8 @@ def report(setting: Setting, jobs: Sequence[Sequence[str]], download: float, dev
     where = "this GPU" if device.type == "cuda" else f"this CPU, {torch.get_num_threads()} threads"
     precision = machine.resolve(setting.config.precision, device)
     several = f" and {setting.ngpu} of them" if setting.ngpu > 1 else ""
+    if not jobs:
+        return ["What this command does is done already, but for what takes seconds."]
     lines = [
         f"What this command will take, with {setting.hours:.2f} h of audio (measured on {where}, {precision}{several}):"
     ]

@@ -28,6 +28,11 @@ PRECISIONS: list[tuple[Any, str]] = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first, so that no process of pytest-xdist is left with one of them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible() -> None:
     """Where a script runs the tests in the background, ctrl-C is ignored, and by all children: tests send it."""

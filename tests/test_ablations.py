@@ -95,7 +95,8 @@ class Driver:
         (self.top / "plan").write_text(json.dumps(words))
 
     def start(self, rows: str = "mixed steps_2", *options: str, **environment: str) -> subprocess.Popen[str]:
-        code = "import runpy, sys; sys.executable = sys.argv.pop(1); sys.argv.pop(0); "
+        code = "import torch; torch.cuda.device_count = lambda: 8; " if "--gpus" in options else ""
+        code += "import runpy, sys; sys.executable = sys.argv.pop(1); sys.argv.pop(0); "
         code += "runpy.run_path(sys.argv[0], run_name='__main__')"
         argv = ["--conf", "conf", "more", "--base", "conf/cpc.yaml", "--data", "data", "--exp", "exp", "--rows", rows]
         return subprocess.Popen(

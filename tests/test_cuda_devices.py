@@ -43,6 +43,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Emulated:
     # work in forks, as those of other tests are.
     torch.ones(1, requires_grad=True).backward()
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)  # or autocast is off
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
     monkeypatch.setattr(torch.backends.cudnn, "enabled", False)  # which asks the driver
 

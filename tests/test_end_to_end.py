@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cpc_speech.datadir import read_table
 
 pytest.importorskip("espeakng_loader")
 pytest.importorskip("pocketsphinx")
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "librispeech100"
@@ -99,6 +101,21 @@ def test_table_2(undisturbed: Path) -> None:
     assert list(rows) == ["ablations/mixed_speaker.seed1", "ablations/current_sequence.seed1"]
     assert rows["ablations/mixed_speaker.seed1"] == accuracies(undisturbed)["CPC, mixed speaker, 3 steps", "phone"]
     assert " | current sequence only, 3 steps | " in (undisturbed / "exp" / "report" / "RESULTS.md").read_text()
+
+
+def test_the_plan_of_a_command_is_what_it_does(corpus: Path, undisturbed: Path) -> None:
+    """What stage 0 counts as the cost: a job for each result. Once all is done, nothing is left."""
+    plan = [line.split() for line in (undisturbed / "exp" / "plan").read_text().splitlines()]
+    results = [path for path in undisturbed.glob("exp/**/probes/**/*.json") if ".end_to_end." not in path.name]
+    assert sum(kind == "probe" for _, kind, *_ in plan) == len({path.resolve() for path in results})
+    assert sum(kind == "supervised" for _, kind, *_ in plan) == 4  # supervised and fine-tuned, each for two tasks
+    trained = {path.resolve() for path in undisturbed.glob("exp/**/train.json")}
+    assert sum(kind == "pretrain" for _, kind, *_ in plan) == len(trained)
+    assert sum(kind == "recogniser" for _, kind, *_ in plan) == len(list(undisturbed.glob("exp/recogniser/*/per.json")))
+    before = {path for path in undisturbed.rglob("*")}
+    done = run(undisturbed, *options(corpus), "--estimate", "true")
+    assert done.returncode == 0 and (undisturbed / "exp" / "plan").read_text() == ""
+    assert {path for path in undisturbed.rglob("*")} == before
 
 
 def test_figures(undisturbed: Path) -> None:
@@ -230,9 +247,13 @@ def numbers(work: Path) -> list[dict[str, Any]]:
 
 
 def test_own_unlabelled_audio_on_two_processes(corpus: Path, tmp_path: Path) -> None:
-    """--data pretrains without transcripts: 3 speakers by folder, no labels, no probes. --ngpu counts processes where
-    there is no GPU."""
+    """--data pretrains without transcripts: 3 speakers by folder, no labels, no probes. GPUs that are not there are
+    an error, unless --device cpu makes them processes."""
     own = ["--data", str(corpus / "train-clean-100")]
+    if not torch.cuda.is_available():
+        refused = run(tmp_path, *own, "--ngpu", "3")
+        assert refused.returncode == 1 and "--ngpu 3: 0 GPUs" in refused.stderr and "--device cpu" in refused.stderr
+    own += ["--device", "cpu"]
     refused = run(tmp_path, *own, "--ngpu", "3")
     assert refused.returncode == 1
     # Said below the launcher's own report.

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import shlex
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from patience import HANG
+from runs import ROOT
 
 from cpc_speech import errors
 from cpc_speech.errors import UserError, require, run, writing
@@ -76,3 +81,18 @@ def test_other_errors_of_the_system_are_faults_of_ours() -> None:
 
     with pytest.raises(PermissionError):
         run(work)
+
+
+@pytest.mark.parametrize(
+    "command", ["cpc_speech.train", "cpc_speech train", "cpc_speech extract", "data_prep.pack", "data_prep.align"]
+)
+def test_ctrl_c_during_imports_ends_in_a_line(command: str, tmp_path: Path) -> None:
+    """torch takes seconds to import; here ctrl-C comes while numpy or torch is."""
+    for name in ("torch", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, timeout=HANG,
+    )  # fmt: skip
+    assert done.stderr == "interrupted; run the same command again to go on\n" and not done.stdout
+    assert done.returncode in (130, -signal.SIGINT)

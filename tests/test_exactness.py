@@ -37,7 +37,7 @@ SETTINGS: dict[str, dict] = {
     "fp32, sampled negatives": {"precision": "fp32", "negatives": 6, "batch_composition": "same_speaker"},
     "LSTM": {"recurrence": "lstm", "context_layers": 2},
 }
-WORKERS = ("--workers", "1")
+WORKERS = ("--workers", "1", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,7 @@ def test_ten_updates_equal_five_a_kill_and_five(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ten_updates_of_two_processes_equal_five_a_kill_and_five(
     data: Path, tmp_path: Path, undisturbed_pair: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_ten_updates_of_two_processes_equal_five_a_kill_and_five(
     assert_equal_runs(exp, undisturbed_pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_sigterm_to_one_of_two_processes_stops_both_after_the_same_update(
     data: Path, tmp_path: Path, undisturbed_pair: Path, stopped: int
@@ -138,6 +140,7 @@ def relative_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) 
     return max(((a[name] - b[name]).abs().max() / a[name].abs().max()).item() for name in a)
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_model_that_one_trains(data: Path, tmp_path: Path) -> None:
     """50 updates in fp32, started by torchrun as the module's docstring says."""
     settings = {"updates": 50, "precision": "fp32", "checkpoint_every": 50}
@@ -156,6 +159,7 @@ def test_two_processes_train_the_model_that_one_trains(data: Path, tmp_path: Pat
         assert one["loss_by_step"] == pytest.approx(two["loss_by_step"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_three_processes_share_four_minibatches_unevenly(data: Path, tmp_path: Path) -> None:
     settings = {"updates": 10, "precision": "fp32", "minibatches": 4, "dev_minibatches": 4}
     three = train_apart(tmp_path, arguments(data, tmp_path / "three", **settings), 3)
@@ -211,13 +215,14 @@ def test_every_parameter_has_a_gradient(candidates: str, negatives: int | str, p
         assert (parameter.grad != 0).float().mean() > 0.8, name
 
 
+@pytest.mark.slow
 def test_torchrun_restarts_what_was_killed(data: Path, tmp_path: Path) -> None:
     """As recipes/librispeech100/cmd.sh says. Its end is also that of one process: a sum of two has but one order."""
     settings = {"updates": 150, "checkpoint_every": 10}
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "1:1", "--nproc-per-node", "2",
         "--max-restarts", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "cpc_speech.train",
-        *arguments(data, tmp_path / "exp", **settings),
+        *arguments(data, tmp_path / "exp", "--workers", "0", "--device", "cpu", **settings),
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     with open(tmp_path / "output", "w") as output:

@@ -20,7 +20,9 @@ from cpc_speech.config import Config
 from cpc_speech.errors import UserError
 from cpc_speech.pretrained import read_model
 
-CONFIG = Config(channels=16, context_dim=8, context_layers=2, steps=3, norm_epsilon=1e-3, updates=20, seed=3)
+CONFIG = Config(
+    channels=16, context_dim=8, context_layers=2, steps=3, norm_epsilon=1e-3, updates=20, seed=3, precision="fp32"
+)
 TRAINING = {
     "hours_heard": 4.25, "corpus_hours": 2.5, "candidates": 1024, "dev_loss": [2.0, 3.0], "command": "python -m x",
     "commit": "abc", "machine": "2 cores", "date": "2026-01-01",

@@ -24,7 +24,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, interval: str | None, updates: int, s
     else:
         monkeypatch.setenv("TQDM_MININTERVAL", interval)
     clock, out = Clock(), io.StringIO()
-    monkeypatch.setattr("time.time", clock)
+    monkeypatch.setattr("tqdm.std.time", clock)
     bar = Progress(range(updates), file=out, desc="work")
     for _ in bar:
         clock.now += seconds

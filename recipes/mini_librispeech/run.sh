@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Real speech on two CPU cores, overnight (a few hours with --ablations ''): any folder in LibriSpeech's layout, two CPC
-# models (negatives of mixed speakers, and of the same speaker), the paper's tables and figures.
+# Real speech on two CPU cores, overnight where they have AMX (--estimate true says how long here): any folder in
+# LibriSpeech's layout, two CPC models (negatives of mixed speakers, and of the same speaker), the paper's tables and
+# figures.
 #
 # Usage: ./run.sh [--corpus DIR] [--option value ...]
 

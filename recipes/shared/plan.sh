@@ -24,13 +24,18 @@ plan() {
   if to_run 6; then
     while read -r row number; do
       [[ $force == true || ! -e exp/ablations/.done.6.$row.seed$number ]] || continue
-      if ! has_word "$models" "$row" || [ "$number" != "$seed" ]; then echo 6 pretrain "$(row_file "$row")"; fi
+      if has_word "$models" "$row" && [ "$number" = "$seed" ]; then continue; fi  # stages 4 and 5 do it
+      echo 6 pretrain "$(row_file "$row")"
       echo 6 probe c phone linear "$seeds_each"
     done < <(ablation_runs)
   fi
   if to_run 7; then
-    for name in $(steps_ahead_models); do echo 7 steps_ahead "$name"; done
-    for name in c mfcc; do echo 7 tsne "$name"; done
+    for name in $(steps_ahead_models); do
+      [[ $force == false && -n $(compgen -G "exp/$name/.done.7.steps_ahead" \
+        || compgen -G "exp/ablations/$name.seed*/.done.7.steps_ahead") ]] || echo 7 steps_ahead "$name"
+    done
+    ! todo 7 "exp/${models%% *}/.done.7.tsne.c" || echo 7 tsne c
+    ! todo 7 exp/baselines/.done.7.tsne.mfcc || echo 7 tsne mfcc
   fi
   if to_run 8; then
     for name in $(recognised); do

@@ -19,5 +19,7 @@ be_quick() {
     value=${quick[$name]//$'\n'/ }
     if [[ -v defaults[$name] && ($name == overrides || ! -v given[$name]) ]]; then printf -v "$name" %s "$value"; fi
   done
+  shopt -s extglob
+  ablations=${ablations//@+([0-9,])/}  # a seed each
   if [[ -v defaults[minutes] && ! -v given[minutes] ]]; then minutes=$((minutes / 4)); fi  # of a synthetic corpus
 }
