@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-_LOOK = 1.0  # seconds between two looks
-_CROWDED = 0.2  # seconds without a core, by all threads together, in a second; alone it is 0.01, beside others 0.65
-_CALM = 60.0  # seconds until spinning is tried again
+_LOOK = 2.0  # seconds between two looks
+_CROWDED = 0.4  # seconds without a core, by all threads together, in a second; alone it is 0.03, beside others 0.65
+_CALM = 30.0  # seconds until spinning is tried again
 _watching = threading.Lock()
 
 

@@ -116,7 +116,7 @@ def _operation(config: Config, device: torch.device) -> float:
         small = dataclasses.replace(config, windows=windows, minibatches=1)
         waveform = 0.1 * torch.randn(windows, small.window_samples, device=device)
         operations = cost.update_operations(small)
-        if windows > 2 and operation * operations > 0.7:  # seconds; it is done twice
+        if windows > 2 and operation * operations > 1:  # second; it is done twice
             break
         update = partial(_update, model, waveform, small)
         operation = _seconds(update, device) / operations

@@ -20,10 +20,10 @@ class StopError(Exception):
 
 
 @pytest.mark.parametrize(
-    "without, crowds", [([0, 0.01, 0.02, 0.03], 0), ([0, 0.9, 0.9, 0.9], 1), ([0, 0.1, 0.5, 1], 2)]
+    "without, crowds", [([0, 0.1, 0.2, 0.3], 0), ([0, 1.8, 1.8, 1.8], 1), ([0, 0.2, 1.1, 2], 2)]
 )
 def test_crowded_is_who_waits_for_cores(without: list[float], crowds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds without a core, at each look; looks are a second apart, calm lasts a minute."""
+    """Seconds without a core, at each look; looks are two seconds apart, calm lasts longer."""
     now, slept = [0.0], []
 
     def sleep(seconds: float) -> None:

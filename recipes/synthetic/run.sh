@@ -24,7 +24,7 @@ seeds=            # of those ablations that name none of their own, as "same_spe
 steps_ahead_of=   # models of Figure 3, as "steps_20 same_speaker": of exp/, or of --ablations; default: steps_20 where
                   # it is one of these, else --models
 finetune=false    # whether the first model is also trained on, encoder and all, for phones and for speakers
-supervised_updates=400  # of the supervised and fine-tuned networks, at most; dev may stop them earlier
+supervised_updates=350  # of the supervised and fine-tuned networks, at most; dev may stop them earlier
 recognise=        # features whose phones are recognised: of fbank, mfcc, mfcc39, random and the --models, "models" for
                   # all of these
 recognisers="linear lstm"  # what is trained on them by CTC: a linear layer, a bidirectional LSTM; or one of them
@@ -46,7 +46,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../shared/pipeline.sh"
 
 set=synthetic
 next_step='real speech (recipes/mini_librispeech/run.sh), or features of your own audio (docs/features.md)'
-quick_updates=60
+quick_updates=50
 corpus_options=(speakers minutes data_seed)
 default_corpus=corpus
 
