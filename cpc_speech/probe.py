@@ -81,8 +81,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--labels", type=Path, metavar="DIR", help="with phones.scp; default: the data directory's")
     parser.add_argument("--label-shift", type=int, nargs="+", metavar="FRAMES", help="one probe for each")
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of the probes; several are averaged")
+    parser.add_argument("--passes", type=int, metavar="N",
+                        help=f"over train; default: {PASSES}, or as many as make {UPDATES} updates")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="fit again what has been fitted to the same already")
     args = parser.parse_args(argv)
+    if args.passes is not None and args.passes < 1:
+        parser.error("--passes is 1 or more")
     if about_labels := bool(args.labels or args.label_shift):
         if "speaker" in (args.task or []):
             raise UserError("--labels and --label-shift are about phones; leave out --task speaker")
@@ -98,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     todo = []
     for task in tasks:
         made_by = labels_by(args.labels or args.data) if task.name == "phone" else None
-        inputs = digest_of_inputs(representation, audio, task, name, facts, made_by, seeds)
+        inputs = digest_of_inputs(representation, audio, task, name, facts, made_by, seeds, args.passes)
         for shift, kind in product(args.label_shift or [0], args.probe):
             results = args.exp / "probes" / f"{name}.{task.name}.{kind}.json"
             if about_labels:
@@ -115,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     set_up("fp32", alone().device)  # every row's classifier, whatever its network ran in
     for task, shift, kind, made_by, results, inputs in todo:
         moved = task.shifted(shift) if shift else task
-        score, chosen, fitted = probe_seeds(store, moved, seeds, kind)
+        score, chosen, fitted = probe_seeds(store, moved, seeds, kind, args.passes)
         log.info("%s: %.2f %% of test frames", results.stem, score.accuracy)
         if isinstance(chosen, nn.Linear) and not about_labels:
             save_classifier(results.with_suffix(".pt"), chosen, task, store.mean, store.std)
@@ -150,7 +154,7 @@ def made_of(inputs: str, results: Path) -> bool:
 
 
 def probe_seeds(
-    store: FeatureStore, task: Task, seeds: Sequence[int], kind: str = "linear"
+    store: FeatureStore, task: Task, seeds: Sequence[int], kind: str = "linear", passes: int | None = None
 ) -> tuple[Score, nn.Module, dict[str, Any]]:
     """``probe`` with each of the seeds.
 
@@ -158,7 +162,7 @@ def probe_seeds(
         The seeds' scores pooled; the first seed's classifier; and facts about all. Of these, ``utterances_right`` and
         ``confusion`` are sums over the seeds, as the pooled score is; ``..._by_seed`` have an item a seed.
     """
-    scores, classifiers, facts = zip(*(probe(store, task, seed, kind) for seed in seeds))
+    scores, classifiers, facts = zip(*(probe(store, task, seed, kind, passes) for seed in seeds))
     said = {key: facts[0][key] for key in ("learning_rates", "passes", "hidden") if key in facts[0]}
     said |= {"probe_seeds": list(seeds), "accuracy_by_seed": [score.accuracy for score in scores]}
     said |= {f"{key}_by_seed": [one[key] for one in facts] for key in ("learning_rate", "dev_accuracy")}
@@ -168,11 +172,14 @@ def probe_seeds(
     return pooled(scores), classifiers[0], said
 
 
-def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> tuple[Score, nn.Module, dict[str, Any]]:
+def probe(
+    store: FeatureStore, task: Task, seed: int, kind: str = "linear", passes: int | None = None
+) -> tuple[Score, nn.Module, dict[str, Any]]:
     """Fit one probe for each learning rate on train, choose by dev, score on test; the score, the probe, and why it was
     chosen."""
     device = alone().device
-    probes = fit(store, task, seed, device, kind)
+    passes = passes or passes_over(labelled_frames(task))
+    probes = fit(store, task, seed, device, kind, passes)
     dev = [
         count_correct(answers_of(probe, store, task, "dev", device), store.utterances, task, "dev").accuracy
         for probe in probes
@@ -182,7 +189,7 @@ def probe(store: FeatureStore, task: Task, seed: int, kind: str = "linear") -> t
         accuracies = ", ".join(f"{value:.1f}" for value in dev)
         log.info("the best learning rate is at an end of the grid %s: %s %% on dev", LEARNING_RATES, accuracies)
     facts = {"learning_rates": LEARNING_RATES, "learning_rate": LEARNING_RATES[best]}
-    facts |= {"dev_accuracy": dev, "passes": passes_over(labelled_frames(task))}
+    facts |= {"dev_accuracy": dev, "passes": passes}
     if kind == "mlp":
         facts["hidden"] = HIDDEN
     score, details = score_test(answers_of(probes[best], store, task, "test", device), store.utterances, task)
@@ -212,7 +219,9 @@ def make_classifier(kind: str, dim: int, classes: int, seed: int) -> nn.Module:
     return nn.Sequential(first, nn.ReLU(), last)
 
 
-def fit(store: FeatureStore, task: Task, seed: int, device: torch.device, kind: str = "linear") -> list[nn.Module]:
+def fit(
+    store: FeatureStore, task: Task, seed: int, device: torch.device, kind: str = "linear", passes: int | None = None
+) -> list[nn.Module]:
     """One classifier for every rate of the grid, trained side by side on the same minibatches."""
     train = task.splits["train"]
     targets = [task.targets[i] for i in train]
@@ -222,7 +231,7 @@ def fit(store: FeatureStore, task: Task, seed: int, device: torch.device, kind: 
     frames = labelled_frames(task)
     if not frames:
         raise UserError(f"no frame of the train split has a {task.name} label; label it anew (stage 2)")
-    passes = passes_over(frames)
+    passes = passes or passes_over(frames)
     total = passes * frames
     progress = Progress(total=total, unit="frame", unit_scale=True, desc=f"{task.name} probe")
     done = 0

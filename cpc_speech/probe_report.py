@@ -323,9 +323,14 @@ def _object(number: str, result: Result, paper: float | None) -> dict[str, Any]:
         "seed": result.seed, **seed_facts(facts), "updates": facts.get("updates") or None, "hours_heard": hours,
         "seconds": seconds, "pretrain_on": pretrain_on(facts), "candidates": result.candidates,
         "experiment": result.exp.name, "probe_context": facts["probe_context"], "labels": facts.get("labels"),
-        "config": facts.get("config"), "commit": facts["commit"], "date": facts["date"], "command": facts["command"],
-        "machine": facts["machine"],
+        "config": facts.get("config"), "precision": precision(facts),
+        "commit": facts["commit"], "date": facts["date"], "command": facts["command"], "machine": facts["machine"],
     }  # fmt: skip
+
+
+def precision(facts: dict[str, Any]) -> str | None:
+    """What the network computed in when it was probed, where there is one; older results are in that of training."""
+    return facts.get("precision") or (facts.get("config") or {}).get("precision")
 
 
 def pretrain_on(facts: dict[str, Any]) -> str | None:

@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rows", required=True, help='as "mixed_speaker@1,2,3 steps_2"')
     parser.add_argument("--seeds", default="1", help="as 1,2,3: of rows that have none of their own")
     parser.add_argument("--probe-seeds", default="1", help="as 1,2,3: each probe is fitted with each of them")
+    parser.add_argument("--probe-passes", type=int, metavar="N", help="as cpc_speech.probe takes them")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="run N at a time, each on a GPU of its own")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu: N at a time on the CPU")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="over all configurations")
@@ -93,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
             configs, overrides = [args.base, files[row]], [*args.set, f"seed={seed}"]
             exp = place(args.exp, row, load_config(configs, overrides))
             one = Run(exp.name, exp, exp.parent / "log" / f"{exp.name}.log")
-            one.missing.extend(missing(exp, args.data, configs, overrides, args.layer, probe_seeds))
+            one.missing.extend(missing(exp, args.data, configs, overrides, args.layer, probe_seeds, args.probe_passes))
             runs.append(one)
         todo = [one for one in runs if one.missing]
         log.info("%d experiments, %d of them done before", len(runs), len(runs) - len(todo))
@@ -205,7 +206,13 @@ def trained(exp: Path, config: Config) -> bool:
 
 
 def missing(
-    exp: Path, data: Path, configs: Sequence[Path], overrides: Sequence[str], layer: str, seeds: list[int]
+    exp: Path,
+    data: Path,
+    configs: Sequence[Path],
+    overrides: Sequence[str],
+    layer: str,
+    seeds: list[int],
+    passes: int | None = None,
 ) -> Iterator[list[str]]:
     """The commands that are still to be run."""
     python, about = [sys.executable, "-m"], ["--data", str(data), "--exp", str(exp)]
@@ -216,7 +223,7 @@ def missing(
     probe = exp / "probes" / f"{layer}.phone.linear.json"
     inputs = [exp / "train.json", data / "phones.ark", data / "splits" / "train.list"]
     if not is_trained or _time(probe) < max(map(_time, inputs)) or _probed_with(probe) != seeds:
-        with_seeds = ["--seed", *map(str, seeds)]
+        with_seeds = ["--seed", *map(str, seeds), *([] if passes is None else ["--passes", str(passes)])]
         yield [*python, "cpc_speech.probe", "--task", "phone", "--representation", layer, *with_seeds, *about]
 
 

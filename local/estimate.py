@@ -175,6 +175,7 @@ class Setting:
     rates: Rates
     configs: dict[str, Config]  # of the models that are pretrained
     recogniser_updates: int = 0
+    probe_passes: int | None = None
     ngpu: int = 1
     nj: int = 1
 
@@ -200,7 +201,7 @@ class Setting:
             dim = BASELINES.get(representation, self.config.context_dim)
             frames = TRAIN * self.hours * FRAMES_PER_HOUR
             wide = 1.0 if task == "phone" else 1.2  # there are more speakers than phones
-            fits = int(seeds) * passes_over(max(1, int(frames))) * frames / MINIBATCH
+            fits = int(seeds) * (self.probe_passes or passes_over(max(1, int(frames)))) * frames / MINIBATCH
             fits *= rates.probe[probe] * wide * (0.5 + 0.5 * dim / 256)
             shared = rates.start + self._frames(representation) if (task, probe) == ("phone", "linear") else 0.0
             return (shared + fits) / (self.ngpu if stage == "6" else 1)
@@ -282,10 +283,9 @@ def report(setting: Setting, jobs: Sequence[Sequence[str]], download: float, dev
     precision = machine.resolve(setting.config.precision, device)
     several = f" and {setting.ngpu} of them" if setting.ngpu > 1 else ""
     if not jobs:
-        return ["What this command does is done already, but for what takes seconds."]
-    lines = [
-        f"What this command will take, with {setting.hours:.2f} h of audio (measured on {where}, {precision}{several}):"
-    ]
+        return ["Nothing that takes long is left to do."]
+    measured = f"measured on {where}, {precision}{several}"
+    lines = [f"What is to be done with {setting.hours:.2f} h of audio, and what it takes ({measured}):"]
     rows = list(times(setting, jobs))
     total = sum(seconds for _, seconds in rows)
     lines += [f"  time   {show(seconds):>8}  {name}" for name, seconds in rows]
@@ -314,6 +314,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, required=True, help="that models are made from")
     parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="over all configurations")
     parser.add_argument("--recogniser-updates", type=int, default=0, help="of each recogniser")
+    parser.add_argument("--probe-passes", type=int, help="of each probe over the train split")
     parser.add_argument("--ngpu", type=int, default=1, help="GPUs, or processes on the CPU (default: %(default)s)")
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="default: a GPU if there is one, else the CPU"
@@ -336,7 +337,7 @@ def main(argv: list[str] | None = None) -> None:
     files = {about[0] for _, kind, *about in jobs if kind == "pretrain"}
     configs = {file: load_config([args.config, file], args.set) for file in files}
     rates = measure(config, device, {kind for _, kind, *_ in jobs})
-    setting = Setting(hours, config, rates, configs, args.recogniser_updates, args.ngpu, args.nj)
+    setting = Setting(hours, config, rates, configs, args.recogniser_updates, args.probe_passes, args.ngpu, args.nj)
     print("\n".join(report(setting, jobs, args.download, device)))
     need, free = sum(disk(setting, jobs, args.download).values()), shutil.disk_usage(".").free
     if need > free:

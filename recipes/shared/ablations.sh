@@ -63,7 +63,7 @@ stage_6() {
   # shellcheck disable=SC2046
   run $train_cmd python "$root/local/ablations.py" --conf "$recipe/conf" "$shared/conf/ablations" \
     --base "$recipe/conf/cpc.yaml" --data "data/$set" --exp exp --rows "$(ablation_words)" \
-    --seeds "${seeds:-$seed}" --probe-seeds "$(seeds_of_probes)" $( ((${ngpu:-1} < 2)) || echo --gpus "$ngpu") --device "$device" \
+    --seeds "${seeds:-$seed}" --probe-seeds "$(seeds_of_probes)" ${probe_passes:+--probe-passes "$probe_passes"} $( ((${ngpu:-1} < 2)) || echo --gpus "$ngpu") --device "$device" \
     --set pretrain_on="$pretrain_on" $overrides
   for row in "${todo[@]}"; do
     ablation $row

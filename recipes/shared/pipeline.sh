@@ -169,7 +169,7 @@ stage_5() {
   unlabelled && return
   local model layer task name probe
   # shellcheck disable=SC2207  # a list of words
-  probe=(python -m cpc_speech.probe --seed $(seeds_of_probes))
+  probe=(python -m cpc_speech.probe --seed $(seeds_of_probes) ${probe_passes:+--passes "$probe_passes"})
   [ "$force" = false ] || probe+=(--force)
   local configs=(--config "$recipe/conf/cpc.yaml" --config exp/baselines/overrides.yaml)
   for model in $models; do

@@ -88,7 +88,8 @@ corpus_size() { printf '%s' '--hours 0'; }
 
 # Says what the command costs; dies where the disk is too small for it.
 estimate() {
-  local audio=()
+  local audio=() stop_stage=$stop_stage
+  ((stop_stage > 0)) || stop_stage=9  # stage 0 alone is for knowing what a whole run would take
   if [ -e "data/$set/utt2num_samples" ]; then audio=(--data "data/$set")
   elif [ -n "${data:-${corpus-}}" ]; then audio=(--audio "${data:-$corpus}" --subset ${subset-})
   else read -ra audio < <(corpus_size; echo); fi
@@ -96,5 +97,5 @@ estimate() {
   mkdir -p exp
   plan | sort -s -n -k 1,1 > exp/plan
   run python "$root/local/estimate.py" --plan exp/plan "${audio[@]}" --config "$recipe/conf/cpc.yaml" \
-    --recogniser-updates "${recogniser_updates:-0}" --ngpu "${ngpu:-1}" --device "$device" --nj "$nj" --set $overrides
+    --recogniser-updates "${recogniser_updates:-0}" ${probe_passes:+--probe-passes "$probe_passes"} --ngpu "${ngpu:-1}" --device "$device" --nj "$nj" --set $overrides
 }

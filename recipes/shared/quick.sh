@@ -3,12 +3,13 @@
 # A recipe says how many updates that is: quick_updates. What the user asks for by an option is left as it is, but for
 # updates of --overrides, which go over ours. Sourced by pipeline.sh.
 
-few=  # speakers, and utterances of each, that are used at most; all unless it is a quick run
+few=           # speakers, and utterances of each, that are used at most; all unless it is a quick run
+probe_passes=  # of probes over the train split; theirs unless it is a quick run
 
 be_quick() {
   local name value
   work=${work:-$recipe}/quick
-  few='12 10'
+  few='12 10' probe_passes=1
   local -A quick=(
     [supervised_updates]=$quick_updates [recogniser_updates]=$quick_updates [probe_seeds]=$seed [seeds]=$seed
     [splits]='' [label_shifts]='' [note]='a quick trial of the recipe; the numbers mean nothing'
