@@ -28,6 +28,11 @@ PRECISIONS: list[tuple[Any, str]] = [
 ]
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """No bytes in the names of tests: archives hold the time, and all processes must have the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests come first, so that no process of pytest-xdist is left with one of them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

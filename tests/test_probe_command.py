@@ -29,9 +29,7 @@ def run(data: Path, exp: Path, *more: str) -> dict[str, dict]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> tuple[Config, Path]:
-    config = Config(
-        channels=16, context_dim=8, steps=2, window_samples=1600, windows=2, seed=3, precision="bf16"
-    )
+    config = Config(channels=16, context_dim=8, steps=2, window_samples=1600, windows=2, seed=3, precision="bf16")
     (tmp_path / "tiny.yaml").write_text(config.dump())
     return config, tmp_path / "tiny.yaml"
 

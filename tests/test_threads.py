@@ -19,9 +19,7 @@ class StopError(Exception):
     """Ends the watch of a test."""
 
 
-@pytest.mark.parametrize(
-    "without, crowds", [([0, 0.1, 0.2, 0.3], 0), ([0, 1.8, 1.8, 1.8], 1), ([0, 0.2, 1.1, 2], 2)]
-)
+@pytest.mark.parametrize("without, crowds", [([0, 0.1, 0.2, 0.3], 0), ([0, 1.8, 1.8, 1.8], 1), ([0, 0.2, 1.1, 2], 2)])
 def test_crowded_is_who_waits_for_cores(without: list[float], crowds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds without a core, at each look; looks are two seconds apart, calm lasts longer."""
     now, slept = [0.0], []
