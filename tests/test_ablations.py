@@ -45,7 +45,7 @@ if plan == "wait":
         (top / "stopped").touch()
         sys.exit(130)
 if plan == "meet":  # until there are two
-    end = time.monotonic() + HANG
+    end = time.monotonic() + 1200
     (top / ("met " + what)).touch()
     while len(list(top.glob("met *"))) < 2 and time.monotonic() < end:
         time.sleep(0.02)

@@ -24,7 +24,9 @@ plan() {
   if to_run 6; then
     while read -r row number; do
       [[ $force == true || ! -e exp/ablations/.done.6.$row.seed$number ]] || continue
-      if has_word "$models" "$row" && [ "$number" = "$seed" ]; then continue; fi  # stages 4 and 5 do it
+      if [ "$number" = "$seed" ] && has_word "$models" "$row"; then  # stages 4 and 5 have done it, or will
+        if to_run 4 || [ -e "exp/$row/.done.4" ]; then continue; fi
+      fi
       echo 6 pretrain "$(row_file "$row")"
       echo 6 probe c phone linear "$seeds_each"
     done < <(ablation_runs)

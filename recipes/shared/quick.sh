@@ -22,5 +22,7 @@ be_quick() {
   done
   shopt -s extglob
   ablations=${ablations//@+([0-9,])/}  # a seed each
-  if [[ -v defaults[minutes] && ! -v given[minutes] ]]; then minutes=$((minutes / 4)); fi  # of a synthetic corpus
+  for name in speakers minutes; do  # of a synthetic corpus: fewer, each long enough for a minibatch of one speaker
+    if [[ -v defaults[$name] && ! -v given[$name] ]]; then printf -v "$name" %s $((${!name} / 2)); fi
+  done
 }
