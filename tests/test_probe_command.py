@@ -160,11 +160,11 @@ def test_what_was_probed_before_a_kill_is_left_alone(
     fitted: list[str] = []
     real = module.probe_seeds
 
-    def probe_seeds(store: FeatureStore, task: Task, seeds: Any, kind: str) -> Any:
+    def probe_seeds(store: FeatureStore, task: Task, seeds: Any, kind: str, *rest: Any) -> Any:
         if len(fitted) == 2:
             raise KeyboardInterrupt
         fitted.append(f"{task.name}.{kind}")
-        return real(store, task, seeds, kind)
+        return real(store, task, seeds, kind, *rest)
 
     monkeypatch.setattr(module, "probe_seeds", probe_seeds)
     with pytest.raises(KeyboardInterrupt):
