@@ -9,7 +9,7 @@ probe_passes=  # of probes over the train split; theirs unless it is a quick run
 be_quick() {
   local name value
   work=${work:-$recipe}/quick
-  few='12 10' probe_passes=1
+  few='10 6' probe_passes=1
   local -A quick=(
     [supervised_updates]=$quick_updates [recogniser_updates]=$quick_updates [probe_seeds]=$seed [seeds]=$seed
     [splits]='' [label_shifts]='' [note]='a quick trial of the recipe; the numbers mean nothing'
