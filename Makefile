@@ -23,7 +23,7 @@ TEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --maxprocesses 8 
 test: $(INSTALLED)  ## run the tests that take seconds each
 	$(TEST) -m "not slow"
 
-test-all: $(INSTALLED)  ## run all tests: kills, whole recipes, trainings of aligners, too
+test-all: $(INSTALLED)  ## run all tests: kills, several processes and whole recipes, too
 	$(TEST)
 
 test-gpu: $(INSTALLED)  ## compare what runs on a GPU with the same on the CPU, where there is a GPU

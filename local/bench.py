@@ -69,22 +69,23 @@ def start(part: str, folder: str, environment: dict[str, str]) -> subprocess.Pop
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def measure(part: str, folder: str, environment: dict[str, str]) -> dict[str, float]:
+def result_of(process: subprocess.Popen[str], part: str) -> dict[str, float]:
     """What a part prints."""
-    process = start(part, folder, environment)
     said, _ = process.communicate()
     if process.returncode:
         raise UserError(f"bench: the part {part!r} failed; its own message stands above")
     return json.loads(said.splitlines()[-1])
 
 
+def measure(part: str, folder: str, environment: dict[str, str]) -> dict[str, float]:
+    return result_of(start(part, folder, environment), part)
+
+
 def pair(folder: str, environment: dict[str, str]) -> dict[str, float]:
     """Two trainings at one time: what an update takes the slower of them."""
     environment = environment | {"BENCH_UPDATES": str(TOGETHER)}
-    other = start("update", folder, environment)
-    one = measure("update", folder, environment)
-    said, _ = other.communicate()
-    return {"seconds": max(one["seconds"], json.loads(said.splitlines()[-1])["seconds"])}
+    both = [start("update", folder, environment) for _ in range(2)]
+    return {"seconds": max(result_of(process, "pair")["seconds"] for process in both)}
 
 
 def limit(parts: dict[str, float]) -> float:

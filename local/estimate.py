@@ -10,7 +10,7 @@ The plan has a line for each job, as recipes/shared/plan.sh writes it:
     7 tsne c                        8 features fbank                        8 recogniser fbank lstm
 
 What networks cost follows from their operations, and from the rate that a second or two of training reaches here; what
-probes and recognisers cost from a few of their updates. Jobs without networks are taken from elsewhere: _SECONDS.
+probes and recognisers cost from a few of their updates. Other jobs are not measured: _SECONDS has rough figures.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ TRAIN, DEV, HELD_OUT = 0.72, 0.08, 0.28  # shares of the corpus
 OUTPUTS = 10  # values a frame that a recogniser leaves: 39 phones and the blank, every 4 frames
 BYTES_A_FRAME = 12  # of RAM: the labels of a frame, as they are read and as targets
 DEV_EVERY = 250  # updates of a supervised network between two evaluations on dev
-SPEAKERS, PHONES, UTTERANCE = 251, 41, 12.5  # of train-clean-100: number, classes, mean seconds
-# Core seconds an hour of audio, or of a job; measured on an AMD EPYC (Zen 3), and similar elsewhere.
-_SECONDS = {"pack": 6.0, "gmm": 150.0, "pocketsphinx": 120.0, "import": 1.0, "posterior": 40.0, "tsne": 8.0}
+PHONES, UTTERANCE = 41, 12.5  # classes; mean seconds of train-clean-100
+# Core seconds an hour of audio, or of a t-SNE: not measured here, but rough figures of earlier runs.
+_SECONDS = {"pack": 6.0, "gmm": 150.0, "pocketsphinx": 100.0, "import": 1.0, "posterior": 40.0, "tsne": 15.0}
 
 
 def hours_of(folder: Path, subsets: Sequence[str] = ()) -> float:
@@ -255,9 +255,9 @@ def disk(setting: Setting, jobs: Sequence[Sequence[str]], download: float) -> di
 
 
 _NAMES = {
-    "pack": "pack the audio", "labels": "phone labels", "pretrain": "pretrain {n} models", "probe": "{n} probes",
-    "supervised": "{n} networks trained end to end, at most", "steps_ahead": "accuracy by steps ahead",
-    "tsne": "t-SNE", "features": "features", "recogniser": "{n} recognisers",
+    "pack": "pack the audio", "labels": "phone labels", "pretrain": "pretrain {n} model{s}", "probe": "{n} probe{s}",
+    "supervised": "{n} network{s} trained end to end, at most", "steps_ahead": "accuracy by steps ahead",
+    "tsne": "t-SNE", "features": "features", "recogniser": "{n} recogniser{s}",
 }  # fmt: skip
 
 
@@ -267,8 +267,8 @@ def times(setting: Setting, jobs: Sequence[Sequence[str]]) -> Iterable[tuple[str
     for stage, kind, *about in jobs:
         groups.setdefault((stage, kind), []).append(setting.seconds(stage, kind, *about))
     for (stage, kind), seconds in groups.items():
-        name = _NAMES[kind].format(n=len(seconds))
-        yield f"stage {stage}: {name.replace('1 models', '1 model')}", sum(seconds)
+        name = _NAMES[kind].format(n=len(seconds), s="s" * (len(seconds) > 1))
+        yield f"stage {stage}: {name}", sum(seconds)
 
 
 def show(seconds: float) -> str:
@@ -279,7 +279,7 @@ def show(seconds: float) -> str:
 
 def report(setting: Setting, jobs: Sequence[Sequence[str]], download: float, device: torch.device) -> list[str]:
     """The estimate in lines."""
-    where = "this GPU" if device.type == "cuda" else f"this CPU, {torch.get_num_threads()} threads"
+    where = "this GPU" if device.type == "cuda" else f"this CPU, threads: {torch.get_num_threads()}"
     precision = machine.resolve(setting.config.precision, device)
     several = f" and {setting.ngpu} of them" if setting.ngpu > 1 else ""
     if not jobs:

@@ -99,5 +99,6 @@ estimate() {
   mkdir -p exp
   plan | sort -s -n -k 1,1 > exp/plan
   run python "$root/local/estimate.py" --plan exp/plan "${audio[@]}" --config "$recipe/conf/cpc.yaml" \
-    --recogniser-updates "${recogniser_updates:-0}" ${probe_passes:+--probe-passes "$probe_passes"} --ngpu "${ngpu:-1}" --device "$device" --nj "$nj" --set $overrides
+    --recogniser-updates "${recogniser_updates:-0}" ${probe_passes:+--probe-passes "$probe_passes"} \
+    --ngpu "${ngpu:-1}" --device "$device" --nj "$nj" --set $overrides
 }
